@@ -1,0 +1,22 @@
+"""Adapters: one file a modality, from a raw batch entry to tokens. `LogMel` alone needs torchaudio, and loads when asked for."""
+
+from typing import TYPE_CHECKING, Any
+
+from perceiver.adapters.adapter import Adapter
+from perceiver.adapters.audio import AudioPatches
+from perceiver.adapters.image import ImagePatches, ImagePixels
+from perceiver.adapters.inputs import Inputs, ModalityDropout
+from perceiver.adapters.text import TextBytes
+
+if TYPE_CHECKING:
+    from perceiver.adapters.log_mel import LogMel
+
+__all__ = ["Adapter", "AudioPatches", "ImagePatches", "ImagePixels", "Inputs", "LogMel", "ModalityDropout", "TextBytes"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LogMel":
+        from perceiver.adapters.log_mel import LogMel
+
+        return LogMel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,33 @@
+"""Adapter: what stands between a raw batch entry and the trunk, one a modality."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from perceiver.tokens import Tokens
+
+
+class Adapter(nn.Module, ABC):
+    """Turns the raw entry of one modality into tokens. A new modality is one subclass, in a file of its own.
+
+    A subclass sets `width`, the channels of one token with its position, and gives `forward`.
+
+    Attributes:
+        width: channels of one token, features and position together.
+    """
+
+    width: int
+
+    @abstractmethod
+    def forward(self, payload: Tensor, mask: Bool[Tensor, "b ..."] | None = None) -> Tokens:
+        """Tokens of a raw batch entry.
+
+        Args:
+            payload: the entry, first axis the rows that have this modality.
+            mask: over the axes along which entries vary (time, or rows and columns); True = valid. What lies
+                behind it must not reach a token that may be attended.
+
+        Raises:
+            ValueError: when the entry does not fit the adapter.
+        """

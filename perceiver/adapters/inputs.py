@@ -1,0 +1,138 @@
+"""Inputs: a batch in which any row may lack any modality becomes tokens of one width, by modality.
+
+Each modality has its adapter and one linear map to the common width, whose bias says which modality it is: to add a
+modality is to add one of each, and no shape of the trunk changes.
+
+Letters: B rows of the batch, b rows that have the modality.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from perceiver.adapters.adapter import Adapter
+from perceiver.tokens import Tokens, lengths_to_mask
+
+Batch = Mapping[str, Tensor]
+
+
+class ModalityDropout(nn.Module):
+    """In training, hides whole modalities from a row, but never all that it has.
+
+    Args:
+        probability: that a modality is hidden from a row.
+
+    Raises:
+        ValueError: when the probability is not in [0, 1).
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        if not 0 <= probability < 1:
+            raise ValueError(f"probability={probability}: give a number in [0, 1)")
+        self.probability = probability
+
+    def forward(self, present: dict[str, Bool[Tensor, " B"]]) -> dict[str, Bool[Tensor, " B"]]:
+        """The presence that is left. Where the draw would hide everything, one of the row's modalities stays, each equally likely."""
+        if not self.training or not present:
+            return present
+        had = torch.stack(list(present.values()))
+        draw = torch.rand(had.shape, device=had.device).masked_fill(~had, -1.0)
+        luckiest = torch.zeros_like(had).scatter_(0, draw.argmax(0, keepdim=True), True)
+        kept = had & ((draw >= self.probability) | luckiest)
+        return dict(zip(present, kept, strict=True))
+
+
+class Inputs(nn.Module):
+    """Adapters, and one projection each to the common width.
+
+    A batch is a flat mapping. For an adapter called `sound` it may hold
+
+    - `sound`: the raw entry, either one a row, or only of the rows that have it, in their order;
+    - `sound_present` (B, bool): which rows have it; without it all rows do, or none when `sound` is not there;
+    - `sound_length` (int) or `sound_mask` (bool) beside the raw entry, where entries vary in length.
+
+    Args:
+        adapters: by the name of the batch entry that each one takes; their order is the order of the tokens.
+        dim: the common width.
+        modality_dropout: hides modalities in training.
+    """
+
+    def __init__(self, adapters: Mapping[str, Adapter], dim: int, *, modality_dropout: ModalityDropout | None = None) -> None:
+        super().__init__()
+        if not adapters:
+            raise ValueError("a model needs at least one adapter")
+        self.dim = dim
+        self.adapters = nn.ModuleDict(adapters)
+        self.projections = nn.ModuleDict({name: nn.Linear(adapter.width, dim) for name, adapter in adapters.items()})
+        self.modality_dropout = modality_dropout
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tokens], int]:
+        """Tokens of each modality that some row has, and the number of rows.
+
+        Raises:
+            ValueError: when entries disagree about the number of rows, or no row has any modality of this model.
+        """
+        size = num_rows(batch, self.adapters)
+        had = {name: batch.get(f"{name}_present") for name in self.adapters if name in batch}
+        kept = had
+        if self.modality_dropout is not None and self.training:
+            kept = self.modality_dropout({name: everywhere(batch[name], size) if p is None else p for name, p in had.items()})
+        segments = {}
+        for name in had:
+            payload, mask, rows = select_rows(batch, name, had[name], kept[name], size)
+            if rows is None or len(rows):
+                segments[name] = replace(self.adapters[name](payload, mask), rows=rows, project=self.projections[name])
+        if not segments:
+            raise ValueError(
+                f"no row of the batch has a modality of this model, which reads {', '.join(self.adapters)}; "
+                f"the batch holds {', '.join(batch) or 'nothing'}: check its keys and presence vectors"
+            )
+        return segments, size
+
+
+def everywhere(payload: Tensor, size: int) -> Bool[Tensor, " B"]:
+    """A presence vector that says yes for each row."""
+    return torch.ones(size, dtype=torch.bool, device=payload.device)
+
+
+def num_rows(batch: Batch, names: Iterable[str]) -> int:
+    """The number of rows of a batch: that of its presence vectors, or of the raw entries of modalities that have none.
+
+    Raises:
+        ValueError: when they differ.
+    """
+    sizes = {key: len(batch[key]) for name in names for key in [f"{name}_present" if f"{name}_present" in batch else name] if key in batch}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"entries disagree about the number of rows: {sizes}")
+    return next(iter(sizes.values()), 0)
+
+
+def select_rows(
+    batch: Batch, name: str, had: Bool[Tensor, " B"] | None, kept: Bool[Tensor, " B"] | None, size: int
+) -> tuple[Tensor, Bool[Tensor, "b ..."] | None, Int[Tensor, " b"] | None]:
+    """Raw entry and mask of the rows that keep a modality, and which rows they are (None = all of them).
+
+    Raises:
+        ValueError: when the raw entry has neither one row for each row of the batch nor one for each that has the modality.
+    """
+    payload = batch[name]
+    owners = size if had is None else int(had.sum())
+    if len(payload) not in (size, owners):
+        raise ValueError(
+            f"{name!r} has {len(payload)} entries, but the batch has {size} rows, {owners} of them with {name!r}: "
+            "give one entry a row, or one for each row that has it"
+        )
+    mask = batch.get(f"{name}_mask")
+    if mask is None and f"{name}_length" in batch:
+        mask = lengths_to_mask(batch[f"{name}_length"], payload.shape[-1])
+    if kept is None:
+        return payload, mask, None
+    rows = kept.nonzero().flatten()
+    if len(rows) == len(payload) == size:
+        return payload, mask, None
+    source = rows if had is None or len(payload) == size else (had.cumsum(0) - 1)[rows]
+    return payload[source], None if mask is None else mask[source], rows

@@ -1,0 +1,193 @@
+"""Attention: the one place where softmax(Q K') V is computed.
+
+Latents attend to inputs, to one another, and output queries attend to latents: always a query array of one width, and a
+context of another. A context may be one tensor, or several modalities side by side, each with the rows that have it.
+
+What holds everywhere:
+- masks are boolean, True = may be attended;
+- a query with nothing to attend to reads exactly zero, and its gradients are finite;
+- what lies behind a mask, NaN included, reaches neither an output nor a gradient.
+
+Letters: b batch, h heads, n queries, m context tokens, e head width of queries and keys, w head width of values,
+d query width, c context width, s segments.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceiver.tokens import Tokens
+
+Context = Tensor | Mapping[str, Tokens]
+Rotate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def attend(
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h m e"],
+    v: Float[Tensor, "b h m w"],
+    mask: Bool[Tensor, "b #h #n m"] | None = None,
+    *,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b h n w"]:
+    """softmax(q k' / sqrt(e)) v (Attention Is All You Need, eq. 1), over PyTorch's fused kernels.
+
+    Args:
+        mask: True = this query may attend to this key; None = all may.
+        dropout: share of the weights that are zeroed.
+    """
+    if k.shape[-2] == 0:
+        return q.new_zeros(*q.shape[:-1], v.shape[-1]) + 0.0 * q.sum(-1, keepdim=True)
+    if mask is None:
+        return _padded_attention(q, k, v, None, dropout)
+    seen = mask.any(-2)[..., None]  # a key that no query may see must not meet the arithmetic: NaN times zero is NaN
+    alive = mask.any(-1, keepdim=True)  # and no kernel is handed a row without a key
+    out = _padded_attention(q, k.masked_fill(~seen, 0), v.masked_fill(~seen, 0), mask | ~alive, dropout)
+    return out.masked_fill(~alive, 0)
+
+
+def _padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Zero-pads head widths to multiples of 8, which the fused CUDA kernels ask for; the scale stays that of the true width."""
+    scale, width = q.shape[-1] ** -0.5, v.shape[-1]
+    pad, pad_v = -q.shape[-1] % 8, -width % 8
+    if pad:
+        q, k = F.pad(q, (0, pad)), F.pad(k, (0, pad))
+    if pad_v:
+        v = F.pad(v, (0, pad_v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    return out[..., :width]
+
+
+def soft_weights(
+    q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], mask: Bool[Tensor, "b #h #n m"] | None = None
+) -> Float[Tensor, "b h n m"]:
+    """The weights that `attend` uses, in float32: softmax(q k' / sqrt(e)). A query with nothing to attend to has none (zeros)."""
+    scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+    if mask is None:
+        return scores.softmax(-1)
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
+
+
+def segment_mass(
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h m e"],
+    sizes: list[int],
+    mask: Bool[Tensor, "b #h #n m"] | None = None,
+) -> Float[Tensor, "b h n s"]:
+    """The sum of the soft weights over each of the segments that lie side by side in k, without ever holding the weights.
+
+    The weighted mean of a value that is 1 inside a segment and 0 outside *is* the mass of that segment, so the fused
+    kernel computes it. As many segments as the head is wide go through at once.
+    """
+    q, k = q.float(), k.float()
+    width, masses = q.shape[-1], []
+    segment = torch.repeat_interleave(torch.arange(len(sizes), device=k.device), torch.tensor(sizes, device=k.device))
+    for first in range(0, len(sizes), width):
+        indicator = (segment[:, None] == torch.arange(first, first + width, device=k.device)).to(k.dtype)
+        masses.append(attend(q, k, indicator.expand(*k.shape[:2], -1, -1), mask))
+    return torch.cat(masses, -1)[..., : len(sizes)]
+
+
+class Attention(nn.Module):
+    """Multi-head attention from x to a context of another width (Perceiver IO, appendix E.1). Self-attention is `attention(x, x)`.
+
+    Args:
+        dim: width of the queries, and of the output.
+        context_dim: width of the context; `dim` when not given.
+        heads: number of heads.
+        qk_dim: width of queries and keys, all heads together; `dim` when not given.
+        v_dim: width of values, all heads together; `qk_dim` when not given.
+        dropout: share of the soft weights that are zeroed in training.
+
+    Raises:
+        ValueError: when the heads do not divide the widths.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int | None = None,
+        *,
+        heads: int = 8,
+        qk_dim: int | None = None,
+        v_dim: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        context_dim = context_dim or dim
+        qk_dim = qk_dim or dim
+        v_dim = v_dim or qk_dim
+        for name, width in (("qk_dim", qk_dim), ("v_dim", v_dim)):
+            if width % heads:
+                raise ValueError(f"{name}={width} does not divide into heads={heads}: choose a multiple of {heads}")
+        self.heads = heads
+        self.dropout = dropout
+        self.to_q = nn.Linear(dim, qk_dim)
+        self.to_k = nn.Linear(context_dim, qk_dim)
+        self.to_v = nn.Linear(context_dim, v_dim)
+        self.to_out = nn.Linear(v_dim, dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        context: Context,
+        mask: Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | None = None,
+        rotate: Rotate | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Reads the context.
+
+        Args:
+            context: one tensor `b m c`, or dense tokens by modality.
+            mask: True = may be attended, for a tensor context; tokens carry their own.
+            rotate: turns queries and keys by their positions, such as `perceiver.Rotary`.
+        """
+        q, k, v, mask = self.project(x, context, mask, rotate)
+        out = attend(q, k, v, mask, dropout=self.dropout if self.training else 0.0)
+        return self.to_out(rearrange(out, "b h n w -> b n (h w)"))
+
+    def project(
+        self, x: Tensor, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None
+    ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h m e"], Float[Tensor, "b h m w"], Bool[Tensor, "b #h #n m"] | None]:
+        """Queries, keys, values and mask, by head: all that softmax(Q K') V is made of."""
+        if isinstance(context, Tensor):
+            if mask is not None and mask.ndim == 2:
+                context = context.masked_fill(~mask[..., None], 0)
+                mask = mask[:, None]
+            k, v = self.to_k(context), self.to_v(context)
+        else:
+            k, v, mask = self._project_segments(context, len(x))
+        q, k, v = (rearrange(t, "b t (h e) -> b h t e", h=self.heads) for t in (self.to_q(x), k, v))
+        if rotate is not None:
+            q, k = rotate(q, k)
+        return q, k, v, mask if mask is None else mask[:, None]
+
+    def _project_segments(self, segments: Mapping[str, Tokens], batch: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values of the rows that have each modality, put in their places of the whole batch, side by side."""
+        keys, values = [], []
+        for tokens in segments.values():
+            features = tokens.features
+            if tokens.mask is not None:
+                features = features.masked_fill(~tokens.mask[..., None], 0)
+            keys.append(tokens.to_batch(self.to_k(features), batch))
+            values.append(tokens.to_batch(self.to_v(features), batch))
+        mask = None
+        if any(t.mask is not None or t.rows is not None for t in segments.values()):
+            mask = torch.cat([tokens.attendable(batch) for tokens in segments.values()], 1)[:, None]
+        return torch.cat(keys, 1), torch.cat(values, 1), mask
+
+
+def attention_layers(model: nn.Module, prefixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str, Attention]]:
+    """All attention layers of a model whose name starts with one of the prefixes, by name.
+
+    Raises:
+        ValueError: when no layer has such a name.
+    """
+    names = {name: module for name, module in model.named_modules() if isinstance(module, Attention)}
+    chosen = {name: module for name, module in names.items() if name.startswith(prefixes)}
+    if not chosen:
+        raise ValueError(f"no attention layer's name starts with {' or '.join(map(repr, prefixes))}; this model has {', '.join(names) or 'none'}")
+    yield from chosen.items()

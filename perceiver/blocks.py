@@ -1,0 +1,128 @@
+"""Blocks: pre-norm residual layers that the encoder and the decoder are stacks of (Perceiver IO, appendix E.2).
+
+Letters: b batch, n queries or latents, m context tokens, d their width, c context width.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from perceiver.attention import Attention, Context
+from perceiver.tokens import Tokens
+
+RunBlock = Callable[..., Tensor]
+
+
+def run(block: Callable[..., Tensor], *args: Any) -> Tensor:
+    """Calls a block: the default way through a stack."""
+    return block(*args)
+
+
+def recompute(block: Callable[..., Tensor], *args: Any) -> Tensor:
+    """Calls a block and keeps only its inputs; what is inside is computed again in the backward pass.
+
+    Give it to an encoder as `run_block=recompute`: the same numbers in less memory and about a third more time.
+    """
+    return checkpoint(block, *args, use_reentrant=False)  # type: ignore[no-any-return]
+
+
+class MLP(nn.Sequential):
+    """Two linear maps with a nonlinearity between, at every place by itself.
+
+    Args:
+        dim: width of input and output.
+        widening: the hidden width is `widening * dim`.
+        activation: what stands between; DeepMind's weights want `nn.GELU("tanh")`.
+        dropout: share of the output that is zeroed in training.
+    """
+
+    def __init__(self, dim: int, *, widening: int = 4, activation: nn.Module | None = None, dropout: float = 0.0) -> None:
+        hidden = widening * dim
+        super().__init__(nn.Linear(dim, hidden), activation or nn.GELU(), nn.Linear(hidden, dim), nn.Dropout(dropout))
+
+
+class CrossBlock(nn.Module):
+    """x reads a context: `x + attention(norm(x), norm(context))`, then `x + mlp(norm(x))`.
+
+    Args:
+        dim: width of x.
+        context_dim: width of the context.
+        heads: number of attention heads.
+        qk_dim: width of queries and keys; `dim` when not given.
+        v_dim: width of values; `qk_dim` when not given.
+        mlp: makes the MLP from `dim`.
+        skip: what x is added to the attention's output with; `nn.Identity()` is the residual, and a module that
+            returns zeros is the published decoders' "no query residual".
+        dropout: in training, share of the soft weights and of the attention's output that is zeroed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int,
+        *,
+        heads: int = 1,
+        qk_dim: int | None = None,
+        v_dim: int | None = None,
+        mlp: Callable[[int], nn.Module] = MLP,
+        skip: nn.Module | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm_x = nn.LayerNorm(dim)
+        self.norm_context = nn.LayerNorm(context_dim)
+        self.attention = Attention(dim, context_dim, heads=heads, qk_dim=qk_dim, v_dim=v_dim, dropout=dropout)
+        self.drop = nn.Dropout(dropout)
+        self.skip = skip or nn.Identity()
+        self.norm_mlp = nn.LayerNorm(dim)
+        self.mlp = mlp(dim)
+
+    def forward(self, x: Float[Tensor, "b n d"], context: Context, mask: Bool[Tensor, "b m"] | None = None) -> Float[Tensor, "b n d"]:
+        """Reads one tensor `b m c`, or dense tokens by modality."""
+        x = self.skip(x) + self.drop(self.attention(self.norm_x(x), self._normed(context), mask))
+        return x + self.mlp(self.norm_mlp(x))
+
+    def _normed(self, context: Context) -> Context:
+        if isinstance(context, Mapping):
+            return {name: replace(tokens, features=self.norm_context(tokens.features)) for name, tokens in context.items()}
+        return self.norm_context(context)
+
+
+class SelfBlock(nn.Module):
+    """x reads itself: `x + attention(norm(x), norm(x))`, then `x + mlp(norm(x))`.
+
+    Args:
+        dim: width of x.
+        heads: number of attention heads.
+        qk_dim: width of queries and keys; `dim` when not given.
+        v_dim: width of values; `qk_dim` when not given.
+        mlp: makes the MLP from `dim`.
+        dropout: in training, share of the soft weights and of the attention's output that is zeroed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 8,
+        qk_dim: int | None = None,
+        v_dim: int | None = None,
+        mlp: Callable[[int], nn.Module] = MLP,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm_x = nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads=heads, qk_dim=qk_dim, v_dim=v_dim, dropout=dropout)
+        self.drop = nn.Dropout(dropout)
+        self.norm_mlp = nn.LayerNorm(dim)
+        self.mlp = mlp(dim)
+
+    def forward(self, x: Float[Tensor, "b n d"], rotate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None) -> Float[Tensor, "b n d"]:
+        """One step of the stack; `rotate` turns queries and keys by their positions."""
+        y = self.norm_x(x)
+        x = x + self.drop(self.attention(y, y, rotate=rotate))
+        return x + self.mlp(self.norm_mlp(x))

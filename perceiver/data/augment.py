@@ -1,0 +1,33 @@
+"""Augmentation: small changes that leave the meaning alone. All randomness comes from the generator that is passed in."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def jitter_picture(
+    image: Float[Tensor, "c y x"], draw: np.random.Generator, *, degrees: float = 12.0, shift: float = 0.1, scale: float = 0.12
+) -> Float[Tensor, "c y x"]:
+    """Turns, moves (by a share of the side) and resizes a picture, interpolating; what comes in from outside is zero."""
+    angle = math.radians(draw.uniform(-degrees, degrees))
+    zoom = draw.uniform(1 - scale, 1 + scale)
+    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+    dx, dy = draw.uniform(-2 * shift, 2 * shift, size=2)
+    grid = F.affine_grid(torch.tensor([[[cos, -sin, dx], [sin, cos, dy]]]), [1, *image.shape], align_corners=False)
+    return F.grid_sample(image[None], grid, align_corners=False)[0]
+
+
+def jitter_sound(
+    wave: Float[Tensor, "c s"], draw: np.random.Generator, *, speed: float = 0.15, decibels: float = 9.0, noise: float = 0.01, shift: int = 800
+) -> Float[Tensor, "c s"]:
+    """Plays a sound faster or slower (with its pitch), quieter, later (by up to `shift` samples), and under faint white noise."""
+    length = max(1, round(wave.shape[-1] / draw.uniform(1 - speed, 1 + speed)))
+    wave = F.interpolate(wave[None], size=length, mode="linear", align_corners=False)[0]
+    wave = wave * 10 ** (-draw.uniform(0, decibels) / 20)
+    wave = F.pad(wave, (int(draw.integers(shift + 1)), int(draw.integers(shift // 4 + 1))))
+    hiss = draw.standard_normal(wave.shape, dtype=np.float32) * (noise * draw.random())
+    return wave + torch.from_numpy(hiss)

@@ -1,0 +1,117 @@
+"""Encoder: an array of latents cross-attends to the inputs, and self-attends in between (Perceiver, section 3.1).
+
+Which blocks share weights is written down, not implied. Two lists run side by side, an entry a step: `cross_attend` says
+which set of cross-attend weights the step reads the inputs with (None: it does not), `self_attend` which set of
+self-attend weights then works on the latents. The same number is the same weights:
+
+    cross_attend=(0,)                self_attend=(0,)           one read, one stack
+    cross_attend=(0, None, None)     self_attend=(0, 0, 0)      Perceiver IO: one read, one stack run three times
+    cross_attend=(0, 1, 1)           self_attend=(0, 0, 0)      Perceiver: all but the first read share weights
+
+Letters: b batch, n latents, d their width, m tokens, c their width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from perceiver.blocks import CrossBlock, RunBlock, SelfBlock, run
+from perceiver.tokens import Tokens
+
+
+class LatentArray(nn.Module):
+    """The learned array that everything is read into, (n, d), drawn from a normal of width 0.02 cut at two widths.
+
+    Args:
+        num_latents: rows of the array.
+        dim: width of one latent.
+    """
+
+    def __init__(self, num_latents: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_latents, dim))
+        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, batch: int) -> Float[Tensor, "b n d"]:
+        """The array, once for each row of a batch."""
+        return self.weight.expand(batch, -1, -1)
+
+
+class Encoder(nn.Module):
+    """Reads tokens of any number of modalities into one latent array.
+
+    Args:
+        num_latents: rows of the latent array.
+        dim: width of a latent.
+        context_dim: width of a token, the same for all modalities.
+        cross_attend: for each step, which cross-attend weights it reads the inputs with; None = it does not.
+        self_attend: for each step, which self-attend weights follow.
+        num_layers: self-attend blocks in each set of self-attend weights.
+        cross_block: makes a cross-attend block from `(dim, context_dim)`.
+        self_block: makes a self-attend block from `dim`.
+        run_block: calls a block; `perceiver.recompute` saves memory in training.
+
+    Raises:
+        ValueError: when the two lists differ in length, the first step reads nothing, or weights are numbered with gaps.
+    """
+
+    def __init__(
+        self,
+        num_latents: int,
+        dim: int,
+        context_dim: int,
+        *,
+        cross_attend: Sequence[int | None] = (0,),
+        self_attend: Sequence[int] = (0,),
+        num_layers: int = 6,
+        cross_block: Callable[[int, int], nn.Module] = CrossBlock,
+        self_block: Callable[[int], nn.Module] = SelfBlock,
+        run_block: RunBlock = run,
+    ) -> None:
+        super().__init__()
+        if len(cross_attend) != len(self_attend):
+            raise ValueError(
+                f"cross_attend has {len(cross_attend)} steps and self_attend {len(self_attend)}: give both the same number (None = no cross-attend)"
+            )
+        if not cross_attend or cross_attend[0] is None:
+            raise ValueError("the first step must read the inputs: start cross_attend with 0, not None")
+        self.dim = dim
+        self.context_dim = context_dim
+        self.cross_attend = tuple(cross_attend)
+        self.self_attend = tuple(self_attend)
+        self.run_block = run_block
+        self.latents = LatentArray(num_latents, dim)
+        reads = _number_of_sets("cross_attend", [i for i in cross_attend if i is not None])
+        self.cross = nn.ModuleList(cross_block(dim, context_dim) for _ in range(reads))
+        stacks = _number_of_sets("self_attend", self_attend)
+        self.stacks = nn.ModuleList(nn.ModuleList(self_block(dim) for _ in range(num_layers)) for _ in range(stacks))
+
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b n d"]:
+        """The latents after reading all segments.
+
+        Args:
+            segments: tokens by modality; their order is the order in which soft weights are recorded, and nothing else.
+            batch: number of rows.
+
+        Raises:
+            ValueError: when no row has any modality.
+        """
+        if not segments:
+            raise ValueError("there is nothing to read: no row has any modality")
+        dense = {name: tokens.dense() for name, tokens in segments.items()}
+        x = self.latents(batch)
+        for read, stack in zip(self.cross_attend, self.self_attend, strict=True):
+            if read is not None:
+                x = self.run_block(self.cross[read], x, dense)
+            for block in self.stacks[stack]:
+                x = self.run_block(block, x)
+        return x
+
+
+def _number_of_sets(name: str, indices: Sequence[int]) -> int:
+    """How many sets of weights the indices name; they must be 0, 1, 2 ... without a gap."""
+    if sorted(set(indices)) != list(range(len(set(indices)))):
+        raise ValueError(f"{name} numbers its weights {sorted(set(indices))}: number them 0, 1, 2 ... without a gap")
+    return len(set(indices))

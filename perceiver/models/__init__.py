@@ -1,0 +1,6 @@
+"""Compositions of the parts: whole models, and the controls that they are measured against."""
+
+from perceiver.models.perceiver import Perceiver
+from perceiver.models.perceiver_io import PerceiverIO
+
+__all__ = ["Perceiver", "PerceiverIO"]

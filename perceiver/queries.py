@@ -1,0 +1,82 @@
+"""Queries: what the output asks the latents with (Perceiver IO, section 3.2 and figure 3).
+
+All three kinds are called alike, with the tokens that were read and the number of rows, and tell their width as `dim`.
+
+Letters: b batch, o output queries, d their width.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from perceiver.positions import FourierPositions
+from perceiver.tokens import Tokens
+
+
+class LearnedQueries(nn.Module):
+    """A learned vector for each output: for classes, and for anything without a place.
+
+    Args:
+        num_queries: number of outputs.
+        dim: width of a query.
+    """
+
+    def __init__(self, num_queries: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.empty(num_queries, dim))
+        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
+        """The same queries for each row."""
+        return self.weight.expand(batch, -1, -1)
+
+
+class PositionQueries(nn.Module):
+    """A query for each place of an output grid, made of its Fourier features: for pictures, video, sound.
+
+    Args:
+        positions: the grid of the output.
+    """
+
+    def __init__(self, positions: FourierPositions) -> None:
+        super().__init__()
+        self.positions = positions
+        self.dim = positions.width
+
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
+        """The same queries for each row, the last axis of the grid fastest."""
+        return self.positions(self.positions.shape).dense().expand(batch, -1, -1)
+
+
+class InputQueries(nn.Module):
+    """A query for each input token of one modality, made of that token: for outputs that lie where an input lay.
+
+    Args:
+        modality: whose tokens ask.
+        token_dim: their width as they reach the trunk.
+        dim: width of a query.
+    """
+
+    def __init__(self, modality: str, token_dim: int, dim: int) -> None:
+        super().__init__()
+        self.modality = modality
+        self.dim = dim
+        self.project = nn.Linear(token_dim, dim)
+
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
+        """A query for each token; zeros in rows without the modality and behind its mask.
+
+        Raises:
+            ValueError: when no row has the modality.
+        """
+        if self.modality not in segments:
+            raise ValueError(f"queries are made of {self.modality!r}, which no row of this batch has; it has {', '.join(segments) or 'nothing'}")
+        tokens = segments[self.modality].dense()
+        features = tokens.features
+        if tokens.mask is not None:
+            features = features.masked_fill(~tokens.mask[..., None], 0)
+        queries = tokens.to_batch(self.project(features), batch)
+        return queries.masked_fill(~tokens.attendable(batch)[..., None], 0)
