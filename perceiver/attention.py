@@ -40,14 +40,20 @@ def attend(
         mask: True = this query may attend to this key; None = all may.
         dropout: share of the weights that are zeroed.
     """
+    if mask is not None:
+        unseen = ~mask.any(-2)[..., None]  # a key that no query may see must not meet the arithmetic: NaN times zero is NaN
+        k, v = k.masked_fill(unseen, 0), v.masked_fill(unseen, 0)
+    return _attend_to_finite(q, k, v, mask, dropout)
+
+
+def _attend_to_finite(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """`attend`, for keys and values that are finite behind the mask already. No kernel is handed a row without a key."""
     if k.shape[-2] == 0:
-        return q.new_zeros(*q.shape[:-1], v.shape[-1]) + 0.0 * q.sum(-1, keepdim=True)
+        return q.new_zeros(*q.shape[:-1], v.shape[-1])
     if mask is None:
         return _padded_attention(q, k, v, None, dropout)
-    seen = mask.any(-2)[..., None]  # a key that no query may see must not meet the arithmetic: NaN times zero is NaN
-    alive = mask.any(-1, keepdim=True)  # and no kernel is handed a row without a key
-    out = _padded_attention(q, k.masked_fill(~seen, 0), v.masked_fill(~seen, 0), mask | ~alive, dropout)
-    return out.masked_fill(~alive, 0)
+    alive = mask.any(-1, keepdim=True)
+    return _padded_attention(q, k, v, mask | ~alive, dropout).masked_fill(~alive, 0)
 
 
 def _padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
@@ -141,12 +147,12 @@ class Attention(nn.Module):
         """Reads the context.
 
         Args:
-            context: one tensor `b m c`, or dense tokens by modality.
+            context: one tensor `b m c`, or tokens by modality, each after `Tokens.dense`.
             mask: True = may be attended, for a tensor context; tokens carry their own.
             rotate: turns queries and keys by their positions, such as `perceiver.Rotary`.
         """
         q, k, v, mask = self.project(x, context, mask, rotate)
-        out = attend(q, k, v, mask, dropout=self.dropout if self.training else 0.0)
+        out = _attend_to_finite(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.to_out(rearrange(out, "b h n w -> b n (h w)"))
 
     def project(
@@ -155,7 +161,7 @@ class Attention(nn.Module):
         """Queries, keys, values and mask, by head: all that softmax(Q K') V is made of."""
         if isinstance(context, Tensor):
             if mask is not None and mask.ndim == 2:
-                context = context.masked_fill(~mask[..., None], 0)
+                context = context.masked_fill(~mask[..., None], 0)  # before the projections, or NaN would reach their gradients
                 mask = mask[:, None]
             k, v = self.to_k(context), self.to_v(context)
         else:
@@ -169,11 +175,8 @@ class Attention(nn.Module):
         """Keys and values of the rows that have each modality, put in their places of the whole batch, side by side."""
         keys, values = [], []
         for tokens in segments.values():
-            features = tokens.features
-            if tokens.mask is not None:
-                features = features.masked_fill(~tokens.mask[..., None], 0)
-            keys.append(tokens.to_batch(self.to_k(features), batch))
-            values.append(tokens.to_batch(self.to_v(features), batch))
+            keys.append(tokens.to_batch(self.to_k(tokens.features), batch))
+            values.append(tokens.to_batch(self.to_v(tokens.features), batch))
         mask = None
         if any(t.mask is not None or t.rows is not None for t in segments.values()):
             mask = torch.cat([tokens.attendable(batch) for tokens in segments.values()], 1)[:, None]

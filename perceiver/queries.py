@@ -75,8 +75,5 @@ class InputQueries(nn.Module):
         if self.modality not in segments:
             raise ValueError(f"queries are made of {self.modality!r}, which no row of this batch has; it has {', '.join(segments) or 'nothing'}")
         tokens = segments[self.modality].dense()
-        features = tokens.features
-        if tokens.mask is not None:
-            features = features.masked_fill(~tokens.mask[..., None], 0)
-        queries = tokens.to_batch(self.project(features), batch)
+        queries = tokens.to_batch(self.project(tokens.features), batch)
         return queries.masked_fill(~tokens.attendable(batch)[..., None], 0)

@@ -41,12 +41,16 @@ class Tokens:
     def dense(self) -> "Tokens":
         """The same tokens with data and position joined (and projected): plain features that a norm or a linear map can take.
 
+        Features behind the mask are zeroed first, so that nothing that lies there reaches a value or a gradient.
+
         A projection is applied to the data and to each per-axis table by itself, and the results are added: what comes
         out is `project(concat(features, position))`, but the position channels are never copied to every token.
         """
-        if self.positions is None and self.project is None:
-            return self
         features = self.features
+        if self.mask is not None:
+            features = features.masked_fill(~self.mask[..., None], 0)
+        if self.positions is None and self.project is None:
+            return replace(self, features=features)
         if self.project is None:
             tables = self.positions.dense().to(features.dtype).expand(len(features), -1, -1)
             return replace(self, features=torch.cat([features, tables], -1), positions=None)

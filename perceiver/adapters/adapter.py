@@ -11,13 +11,15 @@ from perceiver.tokens import Tokens
 class Adapter(nn.Module, ABC):
     """Turns the raw entry of one modality into tokens. A new modality is one subclass, in a file of its own.
 
-    A subclass sets `width`, the channels of one token with its position, and gives `forward`.
+    A subclass sets the two widths, and gives `forward`.
 
     Attributes:
-        width: channels of one token, features and position together.
+        feature_dim: channels of a token that come from the data; best with mean 0 and variance 1.
+        position_dim: channels that say where the token stands; 0 for none.
     """
 
-    width: int
+    feature_dim: int
+    position_dim: int
 
     @abstractmethod
     def forward(self, payload: Tensor, mask: Bool[Tensor, "b ..."] | None = None) -> Tokens:

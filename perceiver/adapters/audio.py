@@ -37,24 +37,27 @@ class AudioPatches(Adapter):
     """Raw samples, some in a row to a token, with Fourier features of time.
 
     Args:
-        max_samples: the longest sound.
+        sample_rate: of the sound, Hz.
+        max_seconds: the longest sound.
         patch: samples in a token.
         channels: sound channels.
         num_bands: Fourier bands of time.
 
     Raises:
-        ValueError: when a patch or the limit is below 1.
+        ValueError: when the rate, the time or the patch is not positive.
     """
 
-    def __init__(self, max_samples: int, *, patch: int = 16, channels: int = 1, num_bands: int = 64) -> None:
+    def __init__(self, sample_rate: int, max_seconds: float, *, patch: int = 16, channels: int = 1, num_bands: int = 64) -> None:
         super().__init__()
-        if patch < 1 or max_samples < 1:
-            raise ValueError(f"patch={patch} and max_samples={max_samples} must be at least 1")
-        self.max_samples = max_samples
+        if sample_rate <= 0 or max_seconds <= 0 or patch < 1:
+            raise ValueError(f"sample_rate={sample_rate} Hz, max_seconds={max_seconds} and patch={patch} samples must all be positive")
+        self.sample_rate = sample_rate
+        self.max_samples = round(sample_rate * max_seconds)
         self.patch = patch
         self.channels = channels
-        self.positions = FourierPositions((-(-max_samples // patch),), num_bands)
-        self.width = patch * channels + self.positions.width
+        self.positions = FourierPositions((-(-self.max_samples // patch),), num_bands)
+        self.feature_dim = patch * channels
+        self.position_dim = self.positions.width
 
     def forward(self, payload: Float[Tensor, "b c s"], mask: Bool[Tensor, "b s"] | None = None) -> Tokens:
         """Tokens of waveforms in [-1, 1]; a patch may be attended if any of its samples is valid.

@@ -48,7 +48,8 @@ class ImagePatches(Adapter):
         self.size = (rows, columns)
         self.patch = patch
         self.positions = FourierPositions((rows // patch, columns // patch), num_bands)
-        self.width = channels * patch * patch + self.positions.width
+        self.feature_dim = channels * patch * patch
+        self.position_dim = self.positions.width
         for name, values in (("mean", mean), ("std", std)):
             values = torch.as_tensor(values, dtype=torch.float32).expand(channels).clone()
             self.register_buffer(name, values[:, None, None], persistent=False)

@@ -26,7 +26,8 @@ class TextBytes(Adapter):
         self.max_length = max_length
         self.embedding = nn.Embedding(vocab_size, dim)
         self.positions = LearnedPositions(max_length, dim)
-        self.width = 2 * dim
+        self.feature_dim = dim
+        self.position_dim = self.positions.width
 
     def forward(self, payload: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"] | None = None) -> Tokens:
         """Tokens of ids from `perceiver.tokenizer`.

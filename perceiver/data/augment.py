@@ -17,7 +17,7 @@ def jitter_picture(
     zoom = draw.uniform(1 - scale, 1 + scale)
     cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
     dx, dy = draw.uniform(-2 * shift, 2 * shift, size=2)
-    grid = F.affine_grid(torch.tensor([[[cos, -sin, dx], [sin, cos, dy]]]), [1, *image.shape], align_corners=False)
+    grid = F.affine_grid(torch.tensor([[[cos, -sin, dx], [sin, cos, dy]]], dtype=image.dtype), [1, *image.shape], align_corners=False)
     return F.grid_sample(image[None], grid, align_corners=False)[0]
 
 

@@ -6,7 +6,7 @@ The question decides which modality counts, so no modality alone can answer. The
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,18 @@ KINDS = ("written", "spoken", "sum", "same")
 ANSWERS = (*(str(n) for n in range(19)), "no", "yes")
 SPLITS = ("train", "val", "test")
 
+Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
+
+
+def pick(things: Sequence[Any], draw: np.random.Generator) -> Any:
+    """One of them, each equally likely."""
+    return things[int(draw.integers(len(things)))]
+
+
+def jitter(image: Tensor, sound: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Small changes to both, that leave the digits readable and audible."""
+    return jitter_picture(image, draw), jitter_sound(sound, draw)
+
 
 class Split:
     """Pictures, recordings and wordings of one split, in memory.
@@ -40,18 +52,23 @@ class Split:
     """
 
     def __init__(self, root: Path, name: str) -> None:
+        if missing := [file for file in ("digits.npz", "clips.csv", "questions.json", "speech") if not (root / file).exists()]:
+            raise FileNotFoundError(
+                f"the quickstart dataset is not whole: {', '.join(missing)} not found in {root.resolve()}. Run from the root of the repository, or "
+                "give the folder with --data.init_args.root"
+            )
         arrays = np.load(root / "digits.npz", allow_pickle=False)
         mine = arrays["split"] == SPLITS.index(name)
         images, digits = arrays["images"][mine], arrays["digits"][mine]
         self.images = torch.from_numpy(images).float()[:, None] / 16
-        self.images_of = [np.flatnonzero(digits == d) for d in range(10)]
+        self.images_of = [np.flatnonzero(digits == d).tolist() for d in range(10)]
         with open(root / "clips.csv", newline="") as file:
             table = [row for row in csv.DictReader(file) if row["split"] == name]
         files = {row["file"]: torch.from_numpy(soundfile.read(root / row["file"], dtype="float32")[0]) for row in table}
         self.clips = [files[row["file"]][None, int(row["start"]) : int(row["stop"])] for row in table]
         self.voices = [row["voice"] for row in table]
         spoken = np.array([int(row["digit"]) for row in table])
-        self.clips_of = [np.flatnonzero(spoken == d) for d in range(10)]
+        self.clips_of = [np.flatnonzero(spoken == d).tolist() for d in range(10)]
         self.questions: dict[str, list[str]] = json.loads((root / "questions.json").read_text())
 
 
@@ -69,29 +86,144 @@ class Questions(Dataset[dict[str, Any]]):
     Args:
         split: where pictures and recordings come from.
         seed: another seed, other rows.
-        augment: jitters pictures and sounds, for training.
+        turns: kinds of question, in the order of their turns; one that stands there twice comes twice as often.
+        augment: changes the picture and the sound of a row, with the row's generator.
     """
 
-    def __init__(self, split: Split, seed: int, augment: bool) -> None:
+    def __init__(self, split: Split, seed: int, *, turns: Sequence[str] = KINDS, augment: Augment | None = None) -> None:
         self.split = split
         self.seed = seed
+        self.turns = tuple(turns)
         self.augment = augment
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         draw = np.random.default_rng((self.seed, index))
-        kind = KINDS[index % len(KINDS)]
+        kind = self.turns[index % len(self.turns)]
         written, spoken = (int(d) for d in draw.integers(10, size=2))
         if kind == "same" and draw.random() < 0.5:
             spoken = written
-        image = self.split.images[draw.choice(self.split.images_of[written])]
-        clip = self.split.clips[draw.choice(self.split.clips_of[spoken])]
-        question = self.split.questions[kind][draw.integers(len(self.split.questions[kind]))]
-        if self.augment:
-            image, clip = jitter_picture(image, draw), jitter_sound(clip, draw)
+        image = self.split.images[pick(self.split.images_of[written], draw)]
+        sound = self.split.clips[pick(self.split.clips_of[spoken], draw)]
+        question = pick(self.split.questions[kind], draw)
+        if self.augment is not None:
+            image, sound = self.augment(image, sound, draw)
         return {
             "image": image,
-            "audio": clip,
+            "audio": sound,
             "text": torch.tensor(encode(question)),
             "target": ANSWERS.index(answer(kind, written, spoken)),
             "dataset": KINDS.index(kind),
         }
+
+
+class Endless(Sampler[int]):
+    """Row numbers that never come again: epoch e of n rows is e * n, e * n + 1, and so on.
+
+    Args:
+        rows: in an epoch.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.rows, (self.epoch + 1) * self.rows))
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+class Quickstart(L.LightningDataModule):
+    """Batches of the quickstart dataset: `image` (b, 1, 8, 8) in [0, 1], `audio` (b, 1, s) at 8 kHz, `text` (b, l) byte ids.
+
+    Args:
+        root: the folder `data/quickstart` of the repository.
+        batch_size: rows in a training batch.
+        steps_per_epoch: training batches between two validations; no row comes twice, in one epoch or the next.
+        turns: kinds of question in training, in the order of their turns.
+        val_rows: rows of validation, a quarter of each kind.
+        test_rows: rows of the test, likewise.
+        seed: of the training rows; validation and test rows are always the same.
+        num_workers: processes that prepare training batches.
+
+    Raises:
+        ValueError: when a number is not positive, or a kind of question unknown.
+    """
+
+    datasets = KINDS
+    classes = ANSWERS
+    modalities = ("image", "audio", "text")
+    sample_rate = SAMPLE_RATE
+
+    def __init__(
+        self,
+        root: str = "data/quickstart",
+        *,
+        batch_size: int = 128,
+        steps_per_epoch: int = 250,
+        turns: Sequence[str] = KINDS,
+        val_rows: int = 800,
+        test_rows: int = 4_000,
+        seed: int = 0,
+        num_workers: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch), ("val_rows", val_rows), ("test_rows", test_rows)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: give at least 1")
+        if not turns or not set(turns) <= set(KINDS):
+            raise ValueError(f"turns={list(turns)}: name at least one kind of question, out of {', '.join(KINDS)}")
+        self.root = Path(root)
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.turns = tuple(turns)
+        self.val_rows = val_rows
+        self.test_rows = test_rows
+        self.seed = seed
+        self.num_workers = num_workers
+        self._splits: dict[str, Split] = {}
+
+    def split(self, name: str) -> Split:
+        """Pictures and recordings of a split; read once.
+
+        Raises:
+            FileNotFoundError: when the dataset is not there.
+        """
+        if name not in self._splits:
+            self._splits[name] = Split(self.root, name)
+        return self._splits[name]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Augmented rows, without end."""
+        rows = Questions(self.split("train"), self.seed, turns=self.turns, augment=jitter)
+        return DataLoader(
+            rows,
+            self.batch_size,
+            sampler=Endless(self.steps_per_epoch * self.batch_size),
+            collate_fn=COLLATE,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Voices and pictures that are neither in training nor in the test."""
+        return self._fixed("val", self.val_rows)
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Voices and pictures that training never met."""
+        return self._fixed("test", self.test_rows)
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The test rows."""
+        return self.test_dataloader()
+
+    def _fixed(self, name: str, rows: int) -> DataLoader[dict[str, Any]]:
+        return DataLoader(Questions(self.split(name), SPLITS.index(name)), 200, sampler=range(rows), collate_fn=COLLATE)
+
+
+COLLATE = partial(collate, modalities=Quickstart.modalities, ragged=("audio", "text"))

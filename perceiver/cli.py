@@ -1,0 +1,156 @@
+"""The command line: `perceiver fit|validate|test|predict --config FILE`, and the same from `train.py`.
+
+Lightning's CLI with the run folder on top, and its traps closed: what is on the command line and in the config files
+decides, never what a checkpoint remembers (`--ckpt_path` is for resuming, and for testing what a run saved); only `fit`
+writes `config.yaml`; an optimizer that is asked for has its own defaults.
+"""
+
+import os
+import sys
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_info
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
+
+from perceiver.run_folder import RunFolder
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """Writes `config.yaml` into the run folder, for `fit` alone: that of a test would overwrite what the model was trained with."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class PerceiverCLI(LightningCLI):
+    """Builds task, data and trainer from configs, keeps a run in one folder, and trains and tests the controls of a fit."""
+
+    def __init__(self, args: Any = None) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=SaveFitConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run folder and the controls."""
+        parser.add_argument("--run_dir", type=str, default="runs/default", help="Folder that the run writes to.")
+        parser.add_argument(
+            "--controls",
+            type=dict[str, nn.Module],
+            default={},
+            help="Models by name that `fit` trains after the first, on the same data and steps, for the same table.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration alone: a checkpoint's hyperparameters do not override what was asked for."""
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """The folder of this run."""
+        return RunFolder(self._get(self.config, "run_dir"))
+
+    def before_instantiate_classes(self) -> None:
+        """Makes the run folder ready before anything is built."""
+        fresh = self.subcommand == "fit" and not self._get(self.config, "ckpt_path")
+        if fresh and (aside := self.run_folder.set_aside()):
+            rank_zero_info(f"what an earlier run left in {self.run_folder.path} is now in {aside}")
+        self.run_folder.prepare()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer that keeps everything in the run folder, unless the configuration says otherwise."""
+        folder, config = self.run_folder, self._get(self.config_init, "trainer")
+        if config["logger"] in (None, True):
+            kwargs["logger"] = csv_logger(folder) if self.subcommand == "fit" else False
+        callbacks = list(config["callbacks"] or [])
+        if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks += checkpoints(folder, self.model)
+        self.timer = Timer()
+        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer], **kwargs)
+
+    def after_fit(self) -> None:
+        """Trains the controls, then tests them and the model, each with its best weights."""
+        folder = self.run_folder
+        folder.update_metrics({"train/seconds": self.timer.time_elapsed("train"), "train/steps": self.trainer.global_step})
+        if not is_overridden("test_dataloader", self.datamodule):
+            return
+        for name, control in (self._get(self.config_init, "controls") or {}).items():
+            folder.update_metrics(self._control_metrics(name, control))
+        self.trainer.test(self.model, self.datamodule, ckpt_path=best_weights(self.trainer), weights_only=True, verbose=False)
+        self.after_test()
+
+    def after_test(self) -> None:
+        """Adds what the test found to the run's results."""
+        self.run_folder.update_metrics({key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("test/")})
+
+    def _control_metrics(self, name: str, control: nn.Module) -> dict[str, float]:
+        """Trains a control like the model: the same task, data, seed, steps and choice of weights. Its test accuracies."""
+        rank_zero_info(f"training the control {name}")
+        folder = self.run_folder.control(name)
+        folder.prepare()
+        seed_everything(self._get(self.config, "seed_everything"), verbose=False)
+        task = self.model.with_model(control)
+        timer = Timer()
+        trainer = Trainer(
+            max_steps=self.trainer.max_steps,
+            max_epochs=self.trainer.max_epochs,
+            accelerator=self._get(self.config, "trainer.accelerator"),
+            gradient_clip_val=self.trainer.gradient_clip_val,
+            default_root_dir=str(folder.path),
+            logger=csv_logger(folder),
+            callbacks=[*checkpoints(folder, task), timer],
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+        )
+        trainer.fit(task, self.datamodule)
+        trainer.test(task, self.datamodule, ckpt_path=best_weights(trainer), weights_only=True, verbose=False)
+        results = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/accuracy")}
+        folder.update_metrics(results | {"train/seconds": timer.time_elapsed("train")})
+        return {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
+
+
+def csv_logger(folder: RunFolder) -> CSVLogger:
+    """A logger that writes `metrics.csv` right into a run folder."""
+    return CSVLogger(folder.path, name="", version="", flush_logs_every_n_steps=50)
+
+
+def checkpoints(folder: RunFolder, task: LightningModule) -> list[ModelCheckpoint]:
+    """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch."""
+    monitor, mode = getattr(task, "monitor", ("val/loss", "min"))
+    options = {"dirpath": folder.checkpoints, "enable_version_counter": False}
+    return [
+        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options),
+    ]
+
+
+def best_weights(trainer: Trainer) -> str | None:
+    """The checkpoint with the best validation; None, which means the weights as they are, when there was no validation."""
+    paths = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor and c.best_model_path]
+    return paths[0] if paths else None
+
+
+def main(args: Any = None) -> int:
+    """Runs the command line. A refused input is one line on stderr and exit code 2; set PERCEIVER_TRACEBACK=1 to see where it was raised."""
+    if os.environ.get("PERCEIVER_TRACEBACK"):
+        PerceiverCLI(args)
+        return 0
+    try:
+        PerceiverCLI(args)
+    except (ValueError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"error: {lines[-1].removeprefix('ValueError: ')}", file=sys.stderr)
+        return 2
+    return 0

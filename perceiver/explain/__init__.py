@@ -1,0 +1,8 @@
+"""Explaining: how attention combined the modalities, and whether that picture is true."""
+
+from perceiver.explain.ablation import without
+from perceiver.explain.callback import ModalityReport
+from perceiver.explain.page import write_page
+from perceiver.explain.table import remarks, tables
+
+__all__ = ["ModalityReport", "remarks", "tables", "without", "write_page"]

@@ -1,0 +1,116 @@
+"""The modality report of a test: accuracy without each modality, attention mass by modality, and a page to look at."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from torch import Tensor
+
+from perceiver.explain.ablation import without
+from perceiver.explain.page import write_page
+from perceiver.explain.samples import Plain, head, samples, view_of
+from perceiver.explain.table import by_dataset, names_of, remarks, tables
+from perceiver.run_folder import RunFolder
+from perceiver.soft_weights import record_mass
+
+
+class ModalityReport(Callback):
+    """During a test, asks the model again without each modality and records where its attention went.
+
+    At the end it adds `test/accuracy_without_<modality>/<dataset>`, `test/mass_<modality>/<dataset>` (mean over the
+    layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>` and `test/token_share_<modality>` to the run's
+    results, prints them as tables, and writes `table.txt` and `report.html` to the run folder.
+
+    Args:
+        layers: beginnings of the names of the attention layers that read the inputs.
+        num_samples: rows of the first batch that the page shows.
+        title: of the page.
+    """
+
+    def __init__(self, layers: Sequence[str] = ("model.encoder.cross",), num_samples: int = 24, title: str = "How the modalities were combined") -> None:
+        self.layers = tuple(layers)
+        self.num_samples = num_samples
+        self.title = title
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forgets an earlier test."""
+        self.sums: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, float] = defaultdict(float)
+        self.samples: list[Plain] = []
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Asks again without each modality, and records the mass."""
+        task: Any = pl_module
+        inputs = task.model.inputs
+        tokens, size = inputs(batch)
+        target = batch["target"]
+        dataset = batch.get("dataset", torch.zeros_like(target))
+        names = [task.datasets[int(d)] for d in dataset]
+        for modality in tokens if len(tokens) > 1 else ():
+            right = task(without(batch, modality)).argmax(-1) == target
+            self._add(f"test/accuracy_without_{modality}", names, right.float())
+        with record_mass(task, self.layers) as records:
+            task(batch)
+        for modality in tokens:
+            per_layer = [record.mass[modality].mean(-1) for record in records]
+            for record, mass in zip(records, per_layer, strict=True):
+                self._add(f"test/layer_mass/{record.layer.removeprefix('model.')}/{modality}", names, mass)
+            self._add(f"test/mass_{modality}", names, torch.stack(per_layer).mean(0))
+        valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
+        total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
+        for modality, count in valid.items():
+            self._add(f"test/token_share_{modality}", None, count / total)
+        if not self.samples:
+            first = head(batch, list(inputs.adapters), self.num_samples)
+            classes = getattr(getattr(trainer, "datamodule", None), "classes", [str(c) for c in range(task.num_classes)])
+            self.samples = samples(task, inputs.adapters, first, inputs(first)[0], layers=self.layers, datasets=task.datasets, classes=classes)
+
+    def _add(self, key: str, names: list[str] | None, values: Tensor) -> None:
+        """Adds one value a row to the mean below a key, dataset by dataset."""
+        for i, value in enumerate(values.tolist()):
+            place = key if names is None else f"{key}/{names[i]}"
+            self.sums[place] += value
+            self.counts[place] += 1
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes results, tables and page."""
+        task: Any = pl_module
+        folder = RunFolder(trainer.default_root_dir)
+        tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+        folder.update_metrics(tested | {key: total / self.counts[key] for key, total in self.sums.items()})
+        results = folder.metrics()
+        said = remarks(results, task.datasets)
+        with open(folder.table, "w") as file:
+            for console in (Console(), Console(file=file, width=120)):
+                for table in tables(results, task.datasets):
+                    console.print(table)
+                for sentence in said:
+                    console.print(f"- {sentence}", markup=False, highlight=False)
+        write_page(self._payload(task, results, said), folder.report)
+        Console().print(f"report: {folder.report}", markup=False, highlight=False)
+
+    def _payload(self, task: Any, results: dict[str, float], said: list[str]) -> Plain:
+        adapters, datasets = task.model.inputs.adapters, task.datasets
+        parameters = sum(p.numel() for p in task.model.parameters())
+        trained = f", {results['train/steps']:.0f} steps in {results['train/seconds']:.0f} s" if "train/seconds" in results else ""
+        return {
+            "title": self.title,
+            "subtitle": f"{type(task.model).__name__} with {parameters:,} parameters{trained}; tested {date.today().isoformat()}",
+            "modalities": [{"name": name, "view": view_of(adapter)} for name, adapter in adapters.items()],
+            "layers": list(self.samples[0]["mass"]) if self.samples else [],
+            "datasets": list(datasets),
+            "accuracy": by_dataset(results, "test/accuracy", datasets),
+            "accuracy_without": {n: by_dataset(results, f"test/accuracy_without_{n}", datasets) for n in names_of(results, "accuracy_without_")},
+            "mass": {n: by_dataset(results, f"test/mass_{n}", datasets) for n in names_of(results, "mass_")},
+            "token_share": {n: results[f"test/token_share_{n}"] for n in names_of(results, "token_share_")},
+            "baselines": {n: by_dataset(results, f"test/baseline_{n}", datasets) for n in names_of(results, "baseline_")},
+            "remarks": said,
+            "samples": self.samples,
+        }

@@ -1,0 +1,145 @@
+"""Samples: single rows of a batch with what the model saw, where it looked, and what it answered, as plain data for a page.
+
+Letters: b rows, n latents, c y x channels, rows and columns of a picture, s samples of a sound, l bytes.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import soundfile
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from perceiver.adapters import Adapter, AudioPatches, ImagePatches, LogMel, TextBytes
+from perceiver.explain.ablation import without
+from perceiver.soft_weights import AttentionMap, record_attention
+from perceiver.tokenizer import decode
+from perceiver.tokens import Tokens
+
+Batch = Mapping[str, Tensor]
+Plain = dict[str, Any]
+
+
+def head(batch: Batch, modalities: Sequence[str], rows: int) -> dict[str, Tensor]:
+    """The first rows of a batch, whose entries may hold only the rows that have them."""
+    first = {}
+    for key, value in batch.items():
+        name = next((m for m in modalities if key in (m, f"{m}_length", f"{m}_mask")), None)
+        present = batch.get(f"{name}_present")
+        compact = present is not None and len(value) != len(present)
+        first[key] = value[: int(present[:rows].sum())] if compact and present is not None else value[:rows]
+    return first
+
+
+def view_of(adapter: nn.Module) -> str:
+    """How a page shows the input of an adapter: as a picture, a sound, a text, or plain tokens."""
+    for kind, view in ((ImagePatches, "picture"), ((AudioPatches, LogMel), "sound"), (TextBytes, "text")):
+        if isinstance(adapter, kind):
+            return view
+    return "tokens"
+
+
+def picture(adapter: ImagePatches, image: Float[Tensor, "c y x"]) -> Plain:
+    """Pixels in [0, 1], grey or red-green-blue, rounded to three digits."""
+    image = image / 255 if image.dtype == torch.uint8 else image
+    pixels = image.clamp(0, 1).permute(1, 2, 0)[..., :3]
+    grey = pixels.shape[-1] < 3
+    return {"rows": pixels.shape[0], "columns": pixels.shape[1], "pixels": rounded(pixels.mean(-1) if grey else pixels)}
+
+
+def sound(adapter: AudioPatches | LogMel, wave: Float[Tensor, "c s"]) -> Plain:
+    """The spectrogram between 0 and 1, low to high, frame by frame, and the sound itself as a playable WAV."""
+    if isinstance(adapter, LogMel):
+        frames = adapter.spectrogram(wave[None])[0]
+    else:
+        window = torch.hann_window(256, device=wave.device)
+        frames = torch.stft(wave.mean(0), 256, hop_length=80, window=window, pad_mode="constant", return_complex=True).abs().clamp_min(1e-4).log().T
+    file = io.BytesIO()
+    soundfile.write(file, wave.T.cpu().numpy(), adapter.sample_rate, format="WAV", subtype="PCM_16")
+    return {
+        "seconds": wave.shape[-1] / adapter.sample_rate,
+        "spectrogram": rounded((frames - frames.min()) / (frames.max() - frames.min()).clamp_min(1e-6)),
+        "wav": "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode(),
+    }
+
+
+def text(adapter: TextBytes, ids: Tensor) -> Plain:
+    """One printable string a byte."""
+    bytes_of = [decode([int(i)]) for i in ids]
+    return {"characters": [b.decode("ascii") if b.isascii() and b.decode("ascii").isprintable() else "".join(f"\\x{x:02x}" for x in b) for b in bytes_of]}
+
+
+VIEWS: dict[str, Callable[..., Plain]] = {"picture": picture, "sound": sound, "text": text, "tokens": lambda adapter, entry: {}}
+
+
+def rounded(values: Tensor) -> Any:
+    """Nested lists of numbers with four digits, which keep a page small."""
+    return [rounded(v) for v in values] if values.ndim else round(float(values), 4)
+
+
+def samples(
+    task: nn.Module,
+    adapters: Mapping[str, Adapter],
+    batch: Batch,
+    tokens: Mapping[str, Tokens],
+    *,
+    layers: tuple[str, ...],
+    datasets: Sequence[str],
+    classes: Sequence[str],
+) -> list[Plain]:
+    """One entry a row, as `perceiver.explain.page` describes it.
+
+    Args:
+        task: from a batch to logits.
+        adapters: of the model, by modality.
+        batch: the rows to show.
+        tokens: of that batch, by modality.
+        layers: beginnings of the names of the attention layers to show.
+        datasets: names of the datasets that rows come from.
+        classes: names of the classes.
+    """
+    with record_attention(task, layers) as maps:
+        full = task(batch).softmax(-1)
+    ablated = {name: task(without(batch, name)).softmax(-1) for name in tokens if len(tokens) > 1}
+    size = len(full)
+    masks = {name: t.attendable(size) for name, t in tokens.items()}
+    lengths = {name: batch.get(f"{name}_length") for name in tokens}
+    entries = []
+    for row in range(size):
+        best = full[row].topk(min(3, full.shape[1]))
+        here = [name for name in tokens if masks[name][row].any()]
+        place = {name: row if tokens[name].rows is None else int((tokens[name].rows == row).nonzero()) for name in here}  # type: ignore[operator]
+        entry: Plain = {
+            "dataset": datasets[int(batch["dataset"][row]) if "dataset" in batch else 0],
+            "expected": classes[int(batch["target"][row])],
+            "answer": classes[int(best.indices[0])],
+            "probability": round(float(best.values[0]), 4),
+            "top": [[classes[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],
+            "without": {
+                name: {"answer": classes[int(p[row].argmax())], "probability": round(float(p[row].max()), 4)} for name, p in ablated.items() if name in here
+            },
+            "inputs": {},
+            "attention": {},
+            "mass": {},
+        }
+        for name in here:
+            length = lengths[name]
+            raw = batch[name][place[name]]
+            raw = raw if length is None else raw[..., : int(length[place[name]])]
+            entry["inputs"][name] = VIEWS[view_of(adapters[name])](adapters[name], raw)
+        for recorded in maps:
+            layer = recorded.layer.removeprefix("model.")
+            entry["attention"][layer] = {name: grid(recorded, name, row, masks[name][row]) for name in here}
+            entry["mass"][layer] = {name: round(float(recorded.mass[name][row].mean()), 4) for name in here}
+        entries.append(entry)
+    return entries
+
+
+def grid(recorded: AttentionMap, name: str, row: int, mask: Tensor) -> Any:
+    """A row's map of one modality, mean over the latents, without what lies behind the mask at the end of the first axis."""
+    weights = recorded.weights[name][row].mean(0)
+    valid = mask.view(weights.shape).flatten(1).any(1) if weights.ndim > 1 else mask
+    return rounded(weights[: int(valid.nonzero().max()) + 1])

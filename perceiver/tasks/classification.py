@@ -1,0 +1,187 @@
+"""Classification of rows from any number of datasets, with any subset of the modalities.
+
+Letters: b batch, k classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy
+
+from perceiver.tasks.checkpoint import check_same_weights
+from perceiver.tasks.optim import adamw, param_groups, warmup_cosine
+
+Batch = dict[str, Tensor]
+STAGES = ("val", "test")
+
+
+class Classification(L.LightningModule):
+    """Trains a model to name the class of each row, and counts right answers dataset by dataset.
+
+    A batch holds the model's inputs and `target` (b, class numbers); it may hold `target_mask` (b, bool: False = this
+    row has no target, and counts for nothing) and `dataset` (b, a number into `datasets`).
+
+    Args:
+        model: from a batch to logits, `b k` or `b 1 k`.
+        num_classes: number of classes.
+        datasets: what the rows' dataset numbers mean; a metric is logged for each.
+        learning_rate: its peak.
+        weight_decay: of matrices alone; see `param_groups`.
+        warmup_steps: steps until the peak; from there a cosine falls to zero at the trainer's last step.
+        label_smoothing: share of the target that is spread over all classes.
+        optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
+
+    Raises:
+        ValueError: when there are fewer than two classes, or a dataset is named twice.
+    """
+
+    monitor = ("val/accuracy", "max")  # what the best checkpoint is chosen by
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        *,
+        datasets: Sequence[str] = ("data",),
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 100,
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes={num_classes}: classification needs at least 2")
+        if len(set(datasets)) != len(datasets) or not datasets:
+            raise ValueError(f"datasets={list(datasets)}: give each dataset a name of its own, and at least one")
+        self.save_hyperparameters(ignore=["model", "optimizer"])
+        self.model = model
+        self.num_classes = num_classes
+        self.datasets = tuple(datasets)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.label_smoothing = label_smoothing
+        self.optimizer = optimizer
+        self.accuracy = nn.ModuleDict(
+            {stage: nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in datasets) for stage in STAGES}
+        )
+
+    def with_model(self, model: nn.Module) -> "Classification":
+        """The same task for another model."""
+        return Classification(
+            model,
+            self.num_classes,
+            datasets=self.datasets,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            label_smoothing=self.label_smoothing,
+            optimizer=self.optimizer,
+        )
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b k"]:
+        """Logits of each row.
+
+        Raises:
+            ValueError: when the model gives another number of classes.
+        """
+        logits: Tensor = self.model(batch)
+        if logits.ndim == 3 and logits.shape[1] == 1:
+            logits = logits[:, 0]
+        if logits.ndim != 2 or logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the model gives logits of shape {tuple(logits.shape)}, and the task has num_classes={self.num_classes}: "
+                "make the model's head as wide as the task"
+            )
+        return logits
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Refuses targets and dataset numbers out of range while they are still on the CPU, where looking costs nothing.
+
+        Raises:
+            ValueError: naming the number, its row and the limit.
+        """
+        for key, limit in (("target", self.num_classes), ("dataset", len(self.datasets))):
+            if key in batch and (wrong := ((batch[key] < 0) | (batch[key] >= limit)).nonzero().flatten()).numel():
+                row = int(wrong[0])
+                raise ValueError(f"{key} {int(batch[key][row])} in row {row} of a batch is out of range: the task has {limit}, numbered 0 to {limit - 1}")
+        return batch
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model before any weight is loaded.
+
+        Raises:
+            ValueError: saying how many weights differ, and naming the first.
+        """
+        check_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+    def loss(self, logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the rows that have a target; zero when none has."""
+        losses = F.cross_entropy(logits, batch["target"], reduction="none", label_smoothing=self.label_smoothing)
+        if "target_mask" not in batch:
+            return losses.mean()
+        return losses.masked_fill(~batch["target_mask"], 0).sum() / batch["target_mask"].sum().clamp_min(1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        loss = self.loss(self(batch), batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["target"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts right answers."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts right answers."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The most likely class of each row, and the probabilities of all."""
+        probabilities = self(batch).softmax(-1)
+        return {"class": probabilities.argmax(-1), "probabilities": probabilities}
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        logits, target = self(batch), batch["target"]
+        self.log(f"{stage}/loss", self.loss(logits, batch), batch_size=len(target))
+        counts = batch.get("target_mask", torch.ones_like(target, dtype=torch.bool))
+        dataset = batch.get("dataset", torch.zeros_like(target))
+        for index, metric in enumerate(self._metrics(stage)):
+            rows = counts & (dataset == index)
+            if rows.any():
+                metric.update(logits[rows], target[rows])
+
+    def _metrics(self, stage: str) -> list[MulticlassAccuracy]:
+        return list(self.accuracy[stage])  # type: ignore[call-overload]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs accuracy by dataset, and their mean."""
+        self._log_accuracy("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs accuracy by dataset, and their mean."""
+        self._log_accuracy("test")
+
+    def _log_accuracy(self, stage: str) -> None:
+        seen = {name: metric for name, metric in zip(self.datasets, self._metrics(stage), strict=True) if metric.update_called}
+        values = {name: metric.compute() for name, metric in seen.items()}
+        for metric in seen.values():
+            metric.reset()
+        if values:
+            self.log_dict({f"{stage}/accuracy/{name}": value for name, value in values.items()})
+            self.log(f"{stage}/accuracy", torch.stack(list(values.values())).mean(), prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
+        groups: Any = param_groups(self.model, self.weight_decay)
+        optimizer = adamw(groups, self.learning_rate) if self.optimizer is None else self.optimizer(groups)
+        total = self.trainer.max_steps if self.trainer.max_steps > 0 else int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, total), "interval": "step"}}
