@@ -1,3 +1,75 @@
-"""Multimodal Perceivers: one latent array reads pictures, sound and text, and shows how it combined them."""
+"""Multimodal Perceivers: one latent array reads pictures, sound and text, and shows how it combined them.
 
-from perceiver.models import PerceiverIO
+What stands here needs torch and einops alone. Training, data and reports have their own imports: `perceiver.tasks`,
+`perceiver.data`, `perceiver.explain`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from perceiver.adapters import Adapter, AudioPatches, ImagePatches, ImagePixels, Inputs, ModalityDropout, TextBytes
+from perceiver.attention import Attention, attend, segment_mass, soft_weights
+from perceiver.blocks import MLP, CrossBlock, SelfBlock, recompute
+from perceiver.decoder import Decoder
+from perceiver.encoder import Encoder, LatentArray
+from perceiver.models import LateFusion, MeanPool, Perceiver, PerceiverIO
+from perceiver.positions import FourierPositions, LearnedPositions, Positions, Rotary, fourier_axis, rotary_angles, rotate
+from perceiver.queries import InputQueries, LearnedQueries, PositionQueries
+from perceiver.soft_weights import AttentionMap, AttentionMass, each_head, mean_over_heads, record_attention, record_mass
+from perceiver.tokens import Tokens, lengths_to_mask
+
+if TYPE_CHECKING:
+    from perceiver.adapters import LogMel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "Adapter",
+    "Attention",
+    "AttentionMap",
+    "AttentionMass",
+    "AudioPatches",
+    "CrossBlock",
+    "Decoder",
+    "Encoder",
+    "FourierPositions",
+    "ImagePatches",
+    "ImagePixels",
+    "InputQueries",
+    "Inputs",
+    "LateFusion",
+    "LatentArray",
+    "LearnedPositions",
+    "LearnedQueries",
+    "LogMel",
+    "MeanPool",
+    "ModalityDropout",
+    "Perceiver",
+    "PerceiverIO",
+    "PositionQueries",
+    "Positions",
+    "Rotary",
+    "SelfBlock",
+    "TextBytes",
+    "Tokens",
+    "attend",
+    "each_head",
+    "fourier_axis",
+    "lengths_to_mask",
+    "mean_over_heads",
+    "recompute",
+    "record_attention",
+    "record_mass",
+    "rotary_angles",
+    "rotate",
+    "segment_mass",
+    "soft_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LogMel":  # needs torchaudio, which takes a second to import
+        from perceiver.adapters import LogMel
+
+        return LogMel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceiver.initialization import linear
 from perceiver.tokens import Tokens
 
 Context = Tensor | Mapping[str, Tokens]
@@ -68,11 +69,10 @@ def _padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, drop
     return out[..., :width]
 
 
-def soft_weights(
-    q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], mask: Bool[Tensor, "b #h #n m"] | None = None
-) -> Float[Tensor, "b h n m"]:
+def soft_weights(q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], mask: Bool[Tensor, "b #h #n m"] | None = None) -> Float[Tensor, "b h n m"]:
     """The weights that `attend` uses, in float32: softmax(q k' / sqrt(e)). A query with nothing to attend to has none (zeros)."""
-    scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+    with torch.autocast(q.device.type, enabled=False):
+        scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
     if mask is None:
         return scores.softmax(-1)
     return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
@@ -94,7 +94,8 @@ def segment_mass(
     segment = torch.repeat_interleave(torch.arange(len(sizes), device=k.device), torch.tensor(sizes, device=k.device))
     for first in range(0, len(sizes), width):
         indicator = (segment[:, None] == torch.arange(first, first + width, device=k.device)).to(k.dtype)
-        masses.append(attend(q, k, indicator.expand(*k.shape[:2], -1, -1), mask))
+        with torch.autocast(q.device.type, enabled=False):
+            masses.append(attend(q, k, indicator.expand(*k.shape[:2], -1, -1), mask))
     return torch.cat(masses, -1)[..., : len(sizes)]
 
 
@@ -128,14 +129,14 @@ class Attention(nn.Module):
         qk_dim = qk_dim or dim
         v_dim = v_dim or qk_dim
         for name, width in (("qk_dim", qk_dim), ("v_dim", v_dim)):
-            if width % heads:
-                raise ValueError(f"{name}={width} does not divide into heads={heads}: choose a multiple of {heads}")
+            if heads < 1 or width % heads:
+                raise ValueError(f"{name}={width} does not divide into heads={heads}: choose a positive number of heads that divides it")
         self.heads = heads
         self.dropout = dropout
-        self.to_q = nn.Linear(dim, qk_dim)
-        self.to_k = nn.Linear(context_dim, qk_dim)
-        self.to_v = nn.Linear(context_dim, v_dim)
-        self.to_out = nn.Linear(v_dim, dim)
+        self.to_q = linear(dim, qk_dim)
+        self.to_k = linear(context_dim, qk_dim)
+        self.to_v = linear(context_dim, v_dim)
+        self.to_out = linear(v_dim, dim)
 
     def forward(
         self,
@@ -160,9 +161,9 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h m e"], Float[Tensor, "b h m w"], Bool[Tensor, "b #h #n m"] | None]:
         """Queries, keys, values and mask, by head: all that softmax(Q K') V is made of."""
         if isinstance(context, Tensor):
-            if mask is not None and mask.ndim == 2:
-                context = context.masked_fill(~mask[..., None], 0)  # before the projections, or NaN would reach their gradients
-                mask = mask[:, None]
+            if mask is not None:
+                mask = mask[:, None] if mask.ndim == 2 else mask
+                context = context.masked_fill(~mask.any(1)[..., None], 0)  # before the projections, or NaN would reach their gradients
             k, v = self.to_k(context), self.to_v(context)
         else:
             k, v, mask = self._project_segments(context, len(x))

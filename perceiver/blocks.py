@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from perceiver.attention import Attention, Context
-from perceiver.tokens import Tokens
+from perceiver.initialization import linear
 
 RunBlock = Callable[..., Tensor]
 
@@ -27,7 +27,7 @@ def recompute(block: Callable[..., Tensor], *args: Any) -> Tensor:
 
     Give it to an encoder as `run_block=recompute`: the same numbers in less memory and about a third more time.
     """
-    return checkpoint(block, *args, use_reentrant=False)  # type: ignore[no-any-return]
+    return checkpoint(block, *args, use_reentrant=False)
 
 
 class MLP(nn.Sequential):
@@ -42,7 +42,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, dim: int, *, widening: int = 4, activation: nn.Module | None = None, dropout: float = 0.0) -> None:
         hidden = widening * dim
-        super().__init__(nn.Linear(dim, hidden), activation or nn.GELU(), nn.Linear(hidden, dim), nn.Dropout(dropout))
+        super().__init__(linear(dim, hidden), activation or nn.GELU(), linear(hidden, dim), nn.Dropout(dropout))
 
 
 class CrossBlock(nn.Module):

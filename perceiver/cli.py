@@ -5,15 +5,24 @@ decides, never what a checkpoint remembers (`--ckpt_path` is for resuming, and f
 writes `config.yaml`; an optimizer that is asked for has its own defaults.
 """
 
+import logging
 import os
+import re
 import sys
+import warnings
+from argparse import ArgumentError
+from itertools import takewhile
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_info
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
@@ -44,6 +53,10 @@ class PerceiverCLI(LightningCLI):
             args=args,
         )
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that raises its errors, so that `main` can say them in one line."""
+        return super().init_parser(exit_on_error=False, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run folder and the controls."""
         parser.add_argument("--run_dir", type=str, default="runs/default", help="Folder that the run writes to.")
@@ -73,12 +86,18 @@ class PerceiverCLI(LightningCLI):
         """A trainer that keeps everything in the run folder, unless the configuration says otherwise."""
         folder, config = self.run_folder, self._get(self.config_init, "trainer")
         if config["logger"] in (None, True):
-            kwargs["logger"] = csv_logger(folder) if self.subcommand == "fit" else False
+            kwargs["logger"] = RunLogger(folder) if self.subcommand == "fit" else False
         callbacks = list(config["callbacks"] or [])
         if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks += checkpoints(folder, self.model)
         self.timer = Timer()
         return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer], **kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Leaves each data worker a core, where the model computes on the CPU: with more threads than cores a step takes three times as long."""
+        workers = getattr(self.datamodule, "num_workers", 0)
+        if isinstance(self.trainer.accelerator, CPUAccelerator) and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers))
 
     def after_fit(self) -> None:
         """Trains the controls, then tests them and the model, each with its best weights."""
@@ -109,7 +128,7 @@ class PerceiverCLI(LightningCLI):
             accelerator=self._get(self.config, "trainer.accelerator"),
             gradient_clip_val=self.trainer.gradient_clip_val,
             default_root_dir=str(folder.path),
-            logger=csv_logger(folder),
+            logger=RunLogger(folder),
             callbacks=[*checkpoints(folder, task), timer],
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -121,18 +140,39 @@ class PerceiverCLI(LightningCLI):
         return {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
 
 
-def csv_logger(folder: RunFolder) -> CSVLogger:
-    """A logger that writes `metrics.csv` right into a run folder."""
-    return CSVLogger(folder.path, name="", version="", flush_logs_every_n_steps=50)
+class RunLogger(CSVLogger):
+    """Writes `metrics.csv` right into a run folder, behind what an earlier part of the same run wrote there.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=10)
+        self._file = folder.path / ExperimentWriter.NAME_METRICS_FILE
+        # Lightning's writer deletes the file that it finds, with a warning; it gets it back with its first line.
+        self._earlier = self._file.read_text() if self._file.exists() else ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of the file."""
+        if self._experiment is None:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Experiment logs directory")
+                self._experiment = ExperimentWriter(self.log_dir)
+            if self._earlier:
+                self._file.write_text(self._earlier)
+                self._experiment.metrics_keys = self._earlier.splitlines()[0].split(",")
+        return self._experiment
 
 
 def checkpoints(folder: RunFolder, task: LightningModule) -> list[ModelCheckpoint]:
     """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch."""
     monitor, mode = getattr(task, "monitor", ("val/loss", "min"))
-    options = {"dirpath": folder.checkpoints, "enable_version_counter": False}
     return [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **options),
+        ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode=mode, enable_version_counter=False),
+        ModelCheckpoint(folder.checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
 
 
@@ -142,15 +182,36 @@ def best_weights(trainer: Trainer) -> str | None:
     return paths[0] if paths else None
 
 
+def quieten() -> None:
+    """Silences what Lightning says to its own developers, and what it advises to people with more than two cores."""
+    warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.cli")
+    for message in (".*treespec, LeafSpec.*", ".*does not have many workers.*", "Checkpoint directory .* exists and is not empty"):
+        warnings.filterwarnings("ignore", message=message)
+    tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    tips.addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
 def main(args: Any = None) -> int:
-    """Runs the command line. A refused input is one line on stderr and exit code 2; set PERCEIVER_TRACEBACK=1 to see where it was raised."""
+    """Runs the command line.
+
+    A refused input is one line on stderr and exit code 2; set PERCEIVER_TRACEBACK=1 to see where it was raised.
+    """
+    quieten()
     if os.environ.get("PERCEIVER_TRACEBACK"):
         PerceiverCLI(args)
         return 0
     try:
         PerceiverCLI(args)
-    except (ValueError, OSError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"error: {lines[-1].removeprefix('ValueError: ')}", file=sys.stderr)
+    except (ArgumentError, ValueError, OSError) as error:
+        print(f"error: {reason(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line, out of a message that may hold all that was tried, all that was given, or a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = list(takewhile(lambda line: not line.startswith(("- Expected a <class 'NoneType'>", "Given value")), lines)) or lines
+    where = ".".join(re.findall(r'^(?:- )?Parser key "([^"]+)":$', "\n".join(told), re.MULTILINE))
+    what = told[-1].removeprefix("- ").removeprefix("ValueError: ").removeprefix("FileNotFoundError: ")
+    return f"{where}: {what}" if where else what

@@ -46,5 +46,5 @@ class Decoder(nn.Module):
     def forward(self, queries: Float[Tensor, "b o q"], latents: Float[Tensor, "b n d"]) -> Float[Tensor, "b o q"]:
         """The answer to each query."""
         if self.chunk_size is None:
-            return self.cross(queries, latents)  # type: ignore[no-any-return]
+            return self.cross(queries, latents)
         return torch.cat([self.cross(chunk, latents) for chunk in queries.split(self.chunk_size, 1)], 1)

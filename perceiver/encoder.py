@@ -13,16 +13,16 @@ Letters: b batch, n latents, d their width, m tokens, c their width.
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.blocks import CrossBlock, RunBlock, SelfBlock, run
+from perceiver.initialization import small_array
 from perceiver.tokens import Tokens
 
 
 class LatentArray(nn.Module):
-    """The learned array that everything is read into, (n, d), drawn from a normal of width 0.02 cut at two widths.
+    """The learned array that everything is read into, (n, d).
 
     Args:
         num_latents: rows of the array.
@@ -31,8 +31,7 @@ class LatentArray(nn.Module):
 
     def __init__(self, num_latents: int, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_latents, dim))
-        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+        self.weight = small_array(num_latents, dim)
 
     def forward(self, batch: int) -> Float[Tensor, "b n d"]:
         """The array, once for each row of a batch."""
@@ -86,7 +85,7 @@ class Encoder(nn.Module):
         reads = _number_of_sets("cross_attend", [i for i in cross_attend if i is not None])
         self.cross = nn.ModuleList(cross_block(dim, context_dim) for _ in range(reads))
         stacks = _number_of_sets("self_attend", self_attend)
-        self.stacks = nn.ModuleList(nn.ModuleList(self_block(dim) for _ in range(num_layers)) for _ in range(stacks))
+        self.stacks = nn.ModuleList(nn.Sequential(*(self_block(dim) for _ in range(num_layers))) for _ in range(stacks))
 
     def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b n d"]:
         """The latents after reading all segments.
@@ -105,7 +104,7 @@ class Encoder(nn.Module):
         for read, stack in zip(self.cross_attend, self.self_attend, strict=True):
             if read is not None:
                 x = self.run_block(self.cross[read], x, dense)
-            for block in self.stacks[stack]:
+            for block in self.stacks[stack].children():
                 x = self.run_block(block, x)
         return x
 

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from perceiver.initialization import small_array
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -27,7 +29,7 @@ class Positions:
             Perceivers. None: one group, the tables simply stand side by side.
     """
 
-    axes: tuple[Float[Tensor, "n p"], ...]
+    axes: tuple[Float[Tensor, "_ _"], ...]
     groups: tuple[int, ...] | None = None
 
     @property
@@ -73,8 +75,8 @@ def fourier_axis(places: int, num_bands: int, max_resolution: int) -> Float[Tens
     Positions run from -1 to 1, both included; frequencies from 1 to half the maximal resolution (the Nyquist
     frequency), evenly spaced. Always float32: at the highest bands half precision has no correct digit.
     """
-    position = torch.linspace(-1, 1, places)[:, None] if places > 1 else torch.zeros(places, 1)
-    angle = math.pi * position * torch.linspace(1.0, max_resolution / 2, num_bands)
+    position = torch.linspace(-1, 1, places, dtype=torch.float32)[:, None] if places > 1 else torch.zeros(places, 1, dtype=torch.float32)
+    angle = math.pi * position * torch.linspace(1.0, max_resolution / 2, num_bands, dtype=torch.float32)
     return torch.cat([position, angle.sin(), angle.cos()], -1)
 
 
@@ -161,8 +163,7 @@ class LearnedPositions(nn.Module):
     def __init__(self, num_positions: int, dim: int) -> None:
         super().__init__()
         self.width = dim
-        self.weight = nn.Parameter(torch.empty(num_positions, dim))
-        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+        self.weight = small_array(num_positions, dim)
 
     def forward(self, shape: Sequence[int]) -> Positions:
         """Positions of the first prod(shape) places.

@@ -7,10 +7,10 @@ Letters: b batch, o output queries, d their width.
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from perceiver.initialization import linear, small_array
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
 
@@ -26,8 +26,7 @@ class LearnedQueries(nn.Module):
     def __init__(self, num_queries: int, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.weight = nn.Parameter(torch.empty(num_queries, dim))
-        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+        self.weight = small_array(num_queries, dim)
 
     def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
         """The same queries for each row."""
@@ -64,7 +63,7 @@ class InputQueries(nn.Module):
         super().__init__()
         self.modality = modality
         self.dim = dim
-        self.project = nn.Linear(token_dim, dim)
+        self.project = linear(token_dim, dim)
 
     def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
         """A query for each token; zeros in rows without the modality and behind its mask.

@@ -1,12 +1,12 @@
 """Run folder: the one place that a run writes to.
 
-    config.yaml         the whole configuration of the fit, written before its first step
-    metrics.csv         what was logged, step by step
-    metrics.json        flat results: test accuracies, baselines, attention mass, seconds of training
-    checkpoints/        best.ckpt and last.ckpt
-    controls/<name>/    the same for each control
-    table.txt           the results as a table, as printed
-    report.html         the report
+config.yaml         the whole configuration of the fit, written before its first step
+metrics.csv         what was logged, step by step
+metrics.json        flat results: test accuracies, baselines, attention mass, seconds of training
+checkpoints/        best.ckpt and last.ckpt
+controls/<name>/    the same for each control
+table.txt           the results as a table, as printed
+report.html         the report
 """
 
 import json

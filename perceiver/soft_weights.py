@@ -101,6 +101,8 @@ def _recording(model: nn.Module, layers: tuple[str, ...], record: Callable[..., 
     records: list[Any] = []
 
     def hook(layer: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, *, name: str) -> None:
+        if torch._C._current_graph_task_id() != -1:
+            return  # the backward pass computes this call again (`perceiver.recompute`): it was recorded when it was made
         with torch.no_grad():
             records.append(record(name, layer, *args, **kwargs))
 

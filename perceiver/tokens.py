@@ -11,7 +11,7 @@ Letters: B rows of the batch, b rows that have the modality, m tokens, c channel
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,11 +49,11 @@ class Tokens:
         features = self.features
         if self.mask is not None:
             features = features.masked_fill(~self.mask[..., None], 0)
-        if self.positions is None and self.project is None:
-            return replace(self, features=features)
         if self.project is None:
-            tables = self.positions.dense().to(features.dtype).expand(len(features), -1, -1)
-            return replace(self, features=torch.cat([features, tables], -1), positions=None)
+            if self.positions is not None:
+                tables = self.positions.dense().to(features.dtype).expand(len(features), -1, -1)
+                features = torch.cat([features, tables], -1)
+            return replace(self, features=features, positions=None)
         width = features.shape[-1]
         weight = self.project.weight
         projected = F.linear(features, weight[:, :width], self.project.bias)
@@ -61,7 +61,7 @@ class Tokens:
             projected = projected + self.positions.projected(weight[:, width:])
         return replace(self, features=projected, positions=None, project=None)
 
-    def to_batch(self, x: Float[Tensor, "b ..."], batch: int) -> Float[Tensor, "B ..."]:
+    def to_batch(self, x: Shaped[Tensor, "b ..."], batch: int) -> Shaped[Tensor, "B ..."]:
         """Puts one entry a row of these tokens into its place in the whole batch; rows without the modality read zero."""
         if self.rows is None:
             return x
@@ -78,4 +78,3 @@ class Tokens:
 def lengths_to_mask(lengths: Int[Tensor, " b"], size: int) -> Bool[Tensor, "b t"]:
     """True for the first `lengths[i]` of `size` places in row i."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
-

@@ -47,7 +47,7 @@ def speak(word: str, voice: str, rate: int, pitch: int) -> torch.Tensor:
 
 
 def make_speech() -> None:
-    generator = np.random.default_rng(20261121)
+    generator = np.random.default_rng(20261122)
     order = generator.permutation(len(SPEAKERS))
     bounds = np.cumsum([0, *SPEAKERS_IN.values()])
     (FOLDER / "speech").mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def make_speech() -> None:
 
 def make_images() -> None:
     digits = load_digits()
-    order = np.random.default_rng(20261121).permutation(len(digits.target))
+    order = np.random.default_rng(20261122).permutation(len(digits.target))
     split = np.repeat(np.arange(3), list(IMAGES_IN.values()))  # 0 train, 1 val, 2 test
     images = digits.images[order].astype(np.uint8)
     np.savez_compressed(FOLDER / "digits.npz", images=images, digits=digits.target[order].astype(np.uint8), split=split.astype(np.uint8))

@@ -42,7 +42,7 @@ class ImagePatches(Adapter):
     ) -> None:
         super().__init__()
         rows, columns = size
-        if rows % patch or columns % patch:
+        if patch < 1 or rows % patch or columns % patch:
             raise ValueError(f"patches of {patch} x {patch} pixels do not tile a picture of {rows} x {columns}: choose a divisor of both")
         self.channels = channels
         self.size = (rows, columns)
@@ -51,14 +51,12 @@ class ImagePatches(Adapter):
         self.feature_dim = channels * patch * patch
         self.position_dim = self.positions.width
         for name, values in (("mean", mean), ("std", std)):
-            values = torch.as_tensor(values, dtype=torch.float32).expand(channels).clone()
-            self.register_buffer(name, values[:, None, None], persistent=False)
+            by_channel = torch.as_tensor(values, dtype=torch.float32).expand(channels).clone()
+            self.register_buffer(name, by_channel[:, None, None], persistent=False)
         if not (self.get_buffer("std") > 0).all():
             raise ValueError(f"std={std}: a standard deviation must be positive")
 
-    def forward(
-        self, payload: Float[Tensor, "b c y x"] | UInt8[Tensor, "b c y x"], mask: Bool[Tensor, "b y x"] | None = None
-    ) -> Tokens:
+    def forward(self, payload: Float[Tensor, "b c y x"] | UInt8[Tensor, "b c y x"], mask: Bool[Tensor, "b y x"] | None = None) -> Tokens:
         """Tokens of pictures in [0, 1], or of bytes 0 to 255; a patch may be attended if any of its pixels is valid.
 
         Raises:
@@ -66,13 +64,13 @@ class ImagePatches(Adapter):
         """
         wanted = (self.channels, *self.size)
         if payload.ndim != 4 or tuple(payload.shape[1:]) != wanted:
-            raise ValueError(f"expected pictures of (channels, rows, columns) = {wanted}, got {tuple(payload.shape[1:])}: resize them, or change the adapter")
+            raise ValueError(
+                f"expected pictures of (channels, rows, columns) = {wanted}, got {tuple(payload.shape[1:])}: resize them, or change the adapter"
+            )
         if payload.dtype == torch.uint8:
             payload = payload / 255
         elif not payload.is_floating_point():
             raise ValueError(f"expected floats in [0, 1] or uint8, got {payload.dtype}: convert the pictures")
-        if mask is not None:
-            payload = payload.masked_fill(~mask[:, None], 0)
         pixels = (payload - self.get_buffer("mean")) / self.get_buffer("std")
         if mask is not None:
             pixels = pixels.masked_fill(~mask[:, None], 0)

@@ -120,6 +120,13 @@ def num_rows(batch: Batch, names: Iterable[str]) -> int:
     Raises:
         ValueError: when they differ.
     """
+    names = list(names)
+    for name in names:
+        present = batch.get(f"{name}_present")
+        if name not in batch and present is not None and present.any():
+            raise ValueError(
+                f"{name}_present says that {int(present.sum())} rows have {name!r}, but the batch holds no such entry, only {', '.join(batch)}"
+            )
     sizes = {key: len(batch[key]) for name in names for key in [f"{name}_present" if f"{name}_present" in batch else name] if key in batch}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"entries disagree about the number of rows: {sizes}")
@@ -142,8 +149,12 @@ def select_rows(
             "give one entry a row, or one for each row that has it"
         )
     mask = batch.get(f"{name}_mask")
+    beside = f"{name}_mask"
     if mask is None and f"{name}_length" in batch:
-        mask = lengths_to_mask(batch[f"{name}_length"], payload.shape[-1])
+        beside = f"{name}_length"
+        mask = lengths_to_mask(batch[beside], payload.shape[-1])
+    if mask is not None and len(mask) != len(payload):
+        raise ValueError(f"{beside!r} has {len(mask)} rows, but {name!r} has {len(payload)} entries: give both for the same rows")
     if kept is None:
         return payload, mask, None
     rows = kept.nonzero().flatten()

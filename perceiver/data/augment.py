@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def jitter_picture(
-    image: Float[Tensor, "c y x"], draw: np.random.Generator, *, degrees: float = 12.0, shift: float = 0.1, scale: float = 0.12
+def move_picture(
+    image: Float[Tensor, "c y x"], draw: np.random.Generator, *, degrees: float = 10.0, shift: float = 0.08, scale: float = 0.1
 ) -> Float[Tensor, "c y x"]:
     """Turns, moves (by a share of the side) and resizes a picture, interpolating; what comes in from outside is zero."""
     angle = math.radians(draw.uniform(-degrees, degrees))
@@ -21,9 +21,15 @@ def jitter_picture(
     return F.grid_sample(image[None], grid, align_corners=False)[0]
 
 
+def grain(image: Float[Tensor, "c y x"], draw: np.random.Generator, *, strength: float = 0.2) -> Float[Tensor, "c y x"]:
+    """Adds white noise of a standard deviation between 0 and `strength` to a picture in [0, 1]."""
+    noise = draw.standard_normal(image.shape, dtype=np.float32) * (strength * draw.random())
+    return image + torch.from_numpy(noise)
+
+
 def jitter_sound(
-    wave: Float[Tensor, "c s"], draw: np.random.Generator, *, speed: float = 0.15, decibels: float = 9.0, noise: float = 0.01, shift: int = 800
-) -> Float[Tensor, "c s"]:
+    wave: Float[Tensor, "c s"], draw: np.random.Generator, *, speed: float = 0.12, decibels: float = 6.0, noise: float = 0.005, shift: int = 400
+) -> Float[Tensor, "c t"]:
     """Plays a sound faster or slower (with its pitch), quieter, later (by up to `shift` samples), and under faint white noise."""
     length = max(1, round(wave.shape[-1] / draw.uniform(1 - speed, 1 + speed)))
     wave = F.interpolate(wave[None], size=length, mode="linear", align_corners=False)[0]

@@ -32,7 +32,9 @@ class ModalityReport(Callback):
         title: of the page.
     """
 
-    def __init__(self, layers: Sequence[str] = ("model.encoder.cross",), num_samples: int = 24, title: str = "How the modalities were combined") -> None:
+    def __init__(
+        self, layers: Sequence[str] = ("model.encoder.cross",), num_samples: int = 24, title: str = "How the modalities were combined"
+    ) -> None:
         self.layers = tuple(layers)
         self.num_samples = num_samples
         self.title = title

@@ -32,7 +32,7 @@ Inputs and weights depend on the view, and every grid spreads evenly over what i
     sound               {"seconds", "spectrogram", "wav"}: one list of mel bands a frame, low to high, from 0 to 1, and a data URI;
                         weights are a grid of time and pitch, maybe only one pitch.
     text                {"characters"}: one string a byte; one weight a byte.
-    tokens              {"labels"}: one string a token; one weight a token.
+    tokens              {"labels"}: one string a token, or {} for numbers; one weight a token.
 """
 
 import json

@@ -69,7 +69,9 @@ def sound(adapter: AudioPatches | LogMel, wave: Float[Tensor, "c s"]) -> Plain:
 def text(adapter: TextBytes, ids: Tensor) -> Plain:
     """One printable string a byte."""
     bytes_of = [decode([int(i)]) for i in ids]
-    return {"characters": [b.decode("ascii") if b.isascii() and b.decode("ascii").isprintable() else "".join(f"\\x{x:02x}" for x in b) for b in bytes_of]}
+    return {
+        "characters": [b.decode("ascii") if b.isascii() and b.decode("ascii").isprintable() else "".join(f"\\x{x:02x}" for x in b) for b in bytes_of]
+    }
 
 
 VIEWS: dict[str, Callable[..., Plain]] = {"picture": picture, "sound": sound, "text": text, "tokens": lambda adapter, entry: {}}
@@ -111,7 +113,7 @@ def samples(
     for row in range(size):
         best = full[row].topk(min(3, full.shape[1]))
         here = [name for name in tokens if masks[name][row].any()]
-        place = {name: row if tokens[name].rows is None else int((tokens[name].rows == row).nonzero()) for name in here}  # type: ignore[operator]
+        place = {name: place_of(tokens[name], row) for name in here}
         entry: Plain = {
             "dataset": datasets[int(batch["dataset"][row]) if "dataset" in batch else 0],
             "expected": classes[int(batch["target"][row])],
@@ -119,7 +121,9 @@ def samples(
             "probability": round(float(best.values[0]), 4),
             "top": [[classes[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],
             "without": {
-                name: {"answer": classes[int(p[row].argmax())], "probability": round(float(p[row].max()), 4)} for name, p in ablated.items() if name in here
+                name: {"answer": classes[int(p[row].argmax())], "probability": round(float(p[row].max()), 4)}
+                for name, p in ablated.items()
+                if name in here
             },
             "inputs": {},
             "attention": {},
@@ -136,6 +140,11 @@ def samples(
             entry["mass"][layer] = {name: round(float(recorded.mass[name][row].mean()), 4) for name in here}
         entries.append(entry)
     return entries
+
+
+def place_of(tokens: Tokens, row: int) -> int:
+    """Which of the entries that a modality has belongs to a row."""
+    return row if tokens.rows is None else int(torch.searchsorted(tokens.rows, row))
 
 
 def grid(recorded: AttentionMap, name: str, row: int, mask: Tensor) -> Any:

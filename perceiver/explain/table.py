@@ -61,9 +61,13 @@ def remarks(results: Results, datasets: Sequence[str]) -> list[str]:
         pairs = [(a, b) if loss[a] > loss[b] else (b, a) for a, b in combinations(loss, 2) if abs(loss[a] - loss[b]) > CLEAR]
         against = [(a, b) for a, b in pairs if mass[a] <= mass[b]]
         if not pairs:
-            sentences.append(f"{modality}: taking it away costs about the same everywhere, so its attention mass cannot be checked against its worth.")
+            sentences.append(
+                f"{modality}: taking it away costs about the same everywhere, so its attention mass cannot be checked against its worth."
+            )
         elif not against:
-            sentences.append(f"{modality}: wherever taking it away costs more, its attention mass is higher, too ({len(pairs)} of {len(pairs)} comparisons).")
+            sentences.append(
+                f"{modality}: wherever taking it away costs more, its attention mass is higher, too ({len(pairs)} of {len(pairs)} comparisons)."
+            )
         else:
             a, b = max(against, key=lambda pair: mass[pair[1]] - mass[pair[0]])
             sentences.append(

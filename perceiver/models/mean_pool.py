@@ -23,7 +23,9 @@ class MeanPool(nn.Module):
         modality_dropout: hides whole modalities in training.
     """
 
-    def __init__(self, adapters: dict[str, Adapter], dim: int, hidden_dim: int, num_outputs: int, *, modality_dropout: ModalityDropout | None = None) -> None:
+    def __init__(
+        self, adapters: dict[str, Adapter], dim: int, hidden_dim: int, num_outputs: int, *, modality_dropout: ModalityDropout | None = None
+    ) -> None:
         super().__init__()
         self.inputs = Inputs(adapters, dim, modality_dropout=modality_dropout)
         self.mlp = nn.Sequential(
@@ -47,4 +49,4 @@ class MeanPool(nn.Module):
             valid = tokens.attendable(size)[..., None]
             features = tokens.to_batch(tokens.features, size).masked_fill(~valid, 0)
             means.append(features.sum(1) / valid.sum(1).clamp_min(1))
-        return self.mlp(torch.cat(means, -1))  # type: ignore[no-any-return]
+        return self.mlp(torch.cat(means, -1))

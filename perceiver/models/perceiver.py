@@ -36,4 +36,4 @@ class Perceiver(nn.Module):
             batch: raw entries by modality, with presence and lengths; see `perceiver.Inputs`.
         """
         segments, size = self.inputs(batch)
-        return self.head(self.norm(self.encoder(segments, size).mean(1)))  # type: ignore[no-any-return]
+        return self.head(self.norm(self.encoder(segments, size).mean(1)))

@@ -59,4 +59,4 @@ class PerceiverIO(nn.Module):
         """
         segments, size = self.inputs(batch)
         latents = self.encoder(segments, size)
-        return self.head(self.decoder(self.queries(segments, size), latents))  # type: ignore[no-any-return]
+        return self.head(self.decoder(self.queries(segments, size), latents))

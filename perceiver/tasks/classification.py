@@ -3,16 +3,16 @@
 Letters: b batch, k classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
 from perceiver.tasks.checkpoint import check_same_weights
@@ -54,7 +54,7 @@ class Classification(L.LightningModule):
         weight_decay: float = 0.05,
         warmup_steps: int = 100,
         label_smoothing: float = 0.0,
-        optimizer: OptimizerCallable | None = None,
+        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -70,9 +70,7 @@ class Classification(L.LightningModule):
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
         self.optimizer = optimizer
-        self.accuracy = nn.ModuleDict(
-            {stage: nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in datasets) for stage in STAGES}
-        )
+        self.accuracy = nn.ModuleDict({stage: nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in datasets) for stage in STAGES})
 
     def with_model(self, model: nn.Module) -> "Classification":
         """The same task for another model."""
@@ -103,18 +101,6 @@ class Classification(L.LightningModule):
             )
         return logits
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Refuses targets and dataset numbers out of range while they are still on the CPU, where looking costs nothing.
-
-        Raises:
-            ValueError: naming the number, its row and the limit.
-        """
-        for key, limit in (("target", self.num_classes), ("dataset", len(self.datasets))):
-            if key in batch and (wrong := ((batch[key] < 0) | (batch[key] >= limit)).nonzero().flatten()).numel():
-                row = int(wrong[0])
-                raise ValueError(f"{key} {int(batch[key][row])} in row {row} of a batch is out of range: the task has {limit}, numbered 0 to {limit - 1}")
-        return batch
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model before any weight is loaded.
 
@@ -124,7 +110,17 @@ class Classification(L.LightningModule):
         check_same_weights(self.state_dict(), checkpoint["state_dict"])
 
     def loss(self, logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, ""]:
-        """Mean cross-entropy over the rows that have a target; zero when none has."""
+        """Mean cross-entropy over the rows that have a target; zero when none has.
+
+        Raises:
+            ValueError: when a target or a dataset number is out of range, naming it, its row and the limit.
+        """
+        for key, limit in (("target", self.num_classes), ("dataset", len(self.datasets))):
+            if key in batch and bool((wrong := (batch[key] < 0) | (batch[key] >= limit)).any()):
+                row = int(wrong.nonzero()[0])
+                raise ValueError(
+                    f"{key} {int(batch[key][row])} in row {row} of a batch is out of range 0 to {limit - 1}: correct the data, or the task's settings"
+                )
         losses = F.cross_entropy(logits, batch["target"], reduction="none", label_smoothing=self.label_smoothing)
         if "target_mask" not in batch:
             return losses.mean()

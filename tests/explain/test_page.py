@@ -21,13 +21,17 @@ LAYERS = ["encoder.cross.0", "encoder.cross.1"]
 KINDS = ["written", "spoken", "same"]
 NAMES = ["image", "audio", "text"]
 ABSENT = 3  # the sample without a picture
-FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
 
 # Every visible text node with the contrast of its colour to what lies behind it (WCAG 2.2, success criterion 1.4.3).
 CONTRASTS = """
 const parse = (text) => { const [r, g, b, a] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a === undefined ? 1 : a]; };
 const over = (top, under) => [0, 1, 2].map((k) => top[k] * top[3] + under[k] * (1 - top[3]));
-const light = (c) => c.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((s, v, k) => s + v * [0.2126, 0.7152, 0.0722][k], 0);
+const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
 const behind = (node) => over(parse(getComputedStyle(node).backgroundColor), node.parentElement ? behind(node.parentElement) : [255, 255, 255]);
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
 while (walker.nextNode()) {
@@ -107,7 +111,7 @@ def make_payload() -> dict[str, Any]:
 PAYLOAD = make_payload()
 
 
-def without_pictures() -> dict[str, Any]:
+def tokens_only(labels: dict[str, list[str]]) -> dict[str, Any]:
     """A payload of another modality: tokens only, nothing to take away, no remark, no baseline."""
     modality = {"name": "points", "view": "tokens"}
     sample = {
@@ -117,7 +121,7 @@ def without_pictures() -> dict[str, Any]:
         "probability": 0.75,
         "top": [["yes", 0.75]],
         "without": {},
-        "inputs": {"points": {"labels": ["p0", "p1", "p2"]}},
+        "inputs": {"points": labels},
         "attention": {"cross": {"points": [0.5, 0.3, 0.2]}},
         "mass": {"cross": {"points": 1.0}},
     }
@@ -380,11 +384,12 @@ def test_every_text_can_be_read(scheme: str, how: str, page: Page) -> None:
         assert [(words, round(ratio, 2)) for words, ratio in found if ratio < 4.5] == []
 
 
-def test_other_names_and_views_are_shown_too(page: Page, tmp_path: Path) -> None:
-    write_page(without_pictures(), tmp_path / "page.html")
+@pytest.mark.parametrize(("labels", "words"), [({"labels": ["p0", "p1", "p2"]}, ["p0", "p1", "p2"]), ({}, ["1", "2", "3"])])
+def test_other_names_and_views_are_shown_too(labels: dict[str, list[str]], words: list[str], page: Page, tmp_path: Path) -> None:
+    write_page(tokens_only(labels), tmp_path / "page.html")
     other = Page(page.driver, tmp_path / "page.html")
     other.open()
-    assert (other.text("#answer"), other.texts(".cells span"), other.texts("#results td")) == ("yes", ["p0", "p1", "p2"], ["75.0%", "50.0%"])
+    assert (other.text("#answer"), other.texts(".cells span"), other.texts("#results td")) == ("yes", words, ["75.0%", "50.0%"])
 
 
 def test_a_page_without_samples_hides_them(page: Page, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Tables, remarks and samples of a report: known answers on results and models made for the purpose."""
+
+import io
+
+import pytest
+import torch
+from rich.console import Console
+
+from perceiver.explain import remarks, tables, without
+from perceiver.explain.samples import head, rounded
+
+DATASETS = ("written", "spoken")
+
+
+def results(**changes: float) -> dict[str, float]:
+    """A model that needs the picture for `written` and not for `spoken`, and looks at it accordingly."""
+    return {
+        "test/accuracy/written": 0.97,
+        "test/accuracy/spoken": 0.96,
+        "test/accuracy_without_image/written": 0.11,
+        "test/accuracy_without_image/spoken": 0.95,
+        "test/baseline_mean_pool/written": 0.53,
+        "test/baseline_mean_pool/spoken": 0.59,
+        "test/mass_image/written": 0.61,
+        "test/mass_image/spoken": 0.13,
+        "test/token_share_image": 0.29,
+    } | {key.replace("__", "/"): value for key, value in changes.items()}
+
+
+def test_without_takes_the_entry_away_and_says_so():
+    batch = {"image": torch.ones(3, 2), "audio": torch.ones(2, 5), "audio_length": torch.tensor([5, 4]), "target": torch.arange(3)}
+    batch["audio_present"] = torch.tensor([True, False, True])
+    rest = without(batch, "audio")
+    assert set(rest) == {"image", "target", "audio_present"} and not rest["audio_present"].any()
+    assert batch["audio_present"].any()  # the batch itself is left alone
+    assert not without(batch, "image")["image_present"].any()
+    with pytest.raises(ValueError, match="'smell' cannot be taken away"):
+        without(batch, "smell")
+
+
+def test_the_tables_hold_every_result():
+    file = io.StringIO()
+    for table in tables(results(), DATASETS):
+        Console(file=file, width=100).print(table)
+    for number in ("97.0", "96.0", "11.0", "95.0", "53.0", "59.0", "61.0", "13.0", "29.0"):
+        assert number in file.getvalue()
+
+
+def test_a_mass_that_moves_with_what_the_modality_is_worth_is_said_to():
+    (said,) = remarks(results(), DATASETS)
+    assert "higher, too (1 of 1 comparisons)" in said
+
+
+def test_a_mass_that_moves_against_it_is_told_with_numbers():
+    (said,) = remarks(results(**{"test__mass_image__spoken": 0.83}), DATASETS)
+    assert "0 of 1 comparisons" in said and "written and spoken" in said and "86 and 1 points" in said and "61.0 and 83.0 %" in said
+
+
+def test_where_the_modality_is_worth_the_same_everywhere_nothing_is_claimed():
+    (said,) = remarks(results(**{"test__accuracy_without_image__spoken": 0.12}), DATASETS)
+    assert "cannot be checked" in said
+
+
+def test_the_head_of_a_batch_keeps_the_entries_of_its_rows():
+    batch = {
+        "image": torch.arange(5.0)[:, None],
+        "audio": torch.arange(3.0)[:, None],
+        "audio_length": torch.tensor([1, 1, 1]),
+        "audio_present": torch.tensor([False, True, False, True, True]),
+        "target": torch.arange(5),
+    }
+    first = head(batch, ("image", "audio"), 4)
+    assert first["image"].flatten().tolist() == [0, 1, 2, 3] and first["audio"].flatten().tolist() == [0, 1]
+    assert len(first["audio_length"]) == 2 and len(first["target"]) == 4
+
+
+def test_numbers_for_the_page_are_nested_lists_with_four_digits():
+    assert rounded(torch.tensor([[1 / 3, 1.0]])) == [[0.3333, 1.0]]

@@ -1,0 +1,87 @@
+"""The house: arrows point one way, imports stay light, names are documented, the wheel holds the library and no more."""
+
+import ast
+import inspect
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import perceiver
+
+PACKAGE = Path(perceiver.__file__).parent
+TRUNK = {"initialization", "positions", "tokens", "attention", "blocks", "encoder", "decoder", "queries"}
+MAY_IMPORT = {
+    "initialization": set(),
+    "tokenizer": set(),
+    "run_folder": set(),
+    "positions": {"initialization"},
+    "tokens": {"positions"},
+    "attention": {"initialization", "tokens"},
+    "blocks": {"initialization", "attention"},
+    "encoder": {"initialization", "blocks", "tokens"},
+    "decoder": {"blocks"},
+    "queries": {"initialization", "positions", "tokens"},
+    "soft_weights": {"attention"},
+    "adapters": {"positions", "tokens", "tokenizer"},
+    "models": {"adapters", "encoder", "decoder"},
+    "data": {"tokenizer"},
+    "tasks": {"encoder", "positions", "queries"},
+    "explain": {"adapters", "soft_weights", "tokenizer", "tokens", "run_folder"},
+    "cli": {"run_folder"},
+}
+
+
+def imports_of(file: Path) -> set[str]:
+    """Parts of the library that a file imports."""
+    names = [node.module or "" for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import) for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("perceiver.")}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_the_arrows_point_one_way(file):
+    part = file.relative_to(PACKAGE).with_suffix("").parts[0]
+    if part != "__init__":
+        assert imports_of(file) <= MAY_IMPORT[part] | {part}
+
+
+def test_nothing_below_the_tasks_imports_lightning():
+    for part in MAY_IMPORT.keys() - {"tasks", "data", "explain", "cli"}:
+        files = [PACKAGE / f"{part}.py"] if (PACKAGE / f"{part}.py").exists() else (PACKAGE / part).rglob("*.py")
+        for file in files:
+            assert "lightning" not in file.read_text().split('"""', 2)[2], file
+
+
+def test_import_perceiver_is_light():
+    code = "import sys, perceiver; print(*[m for m in ('lightning', 'torchvision', 'torchaudio', 'transformers') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent).stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", perceiver.__all__)
+def test_every_public_name_says_what_it_is(name):
+    assert len(inspect.getdoc(getattr(perceiver, name)) or "") > 20
+
+
+def test_no_file_is_longer_than_a_sitting_and_none_is_a_grab_bag():
+    for file in PACKAGE.rglob("*.py"):
+        assert len(file.read_text().splitlines()) <= 400, file
+        assert file.stem not in {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_the_wheel_holds_the_library_its_page_and_nothing_else(tmp_path):
+    root = PACKAGE.parent
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, root],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (wheel,) = tmp_path.glob("perceiver_lightning-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"perceiver", f"perceiver_lightning-{perceiver.__version__}.dist-info"}
+    inside = {str(file.relative_to(root)) for file in PACKAGE.rglob("*") if file.suffix in {".py", ".html", ".typed"} or file.name == "py.typed"}
+    assert inside == {name for name in names if name.startswith("perceiver/")}
