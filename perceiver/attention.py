@@ -31,7 +31,7 @@ def attend(
     q: Float[Tensor, "b h n e"],
     k: Float[Tensor, "b h m e"],
     v: Float[Tensor, "b h m w"],
-    mask: Bool[Tensor, "b #h #n m"] | None = None,
+    mask: Bool[Tensor, " b #h #n m"] | None = None,
     *,
     dropout: float = 0.0,
 ) -> Float[Tensor, "b h n w"]:
@@ -69,7 +69,11 @@ def _padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, drop
     return out[..., :width]
 
 
-def soft_weights(q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], mask: Bool[Tensor, "b #h #n m"] | None = None) -> Float[Tensor, "b h n m"]:
+def soft_weights(
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h m e"],
+    mask: Bool[Tensor, " b #h #n m"] | None = None,
+) -> Float[Tensor, "b h n m"]:
     """The weights that `attend` uses, in float32: softmax(q k' / sqrt(e)). A query with nothing to attend to has none (zeros)."""
     with torch.autocast(q.device.type, enabled=False):
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
@@ -82,7 +86,7 @@ def segment_mass(
     q: Float[Tensor, "b h n e"],
     k: Float[Tensor, "b h m e"],
     sizes: list[int],
-    mask: Bool[Tensor, "b #h #n m"] | None = None,
+    mask: Bool[Tensor, " b #h #n m"] | None = None,
 ) -> Float[Tensor, "b h n s"]:
     """The sum of the soft weights over each of the segments that lie side by side in k, without ever holding the weights.
 
@@ -158,7 +162,7 @@ class Attention(nn.Module):
 
     def project(
         self, x: Tensor, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None
-    ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h m e"], Float[Tensor, "b h m w"], Bool[Tensor, "b #h #n m"] | None]:
+    ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h m e"], Float[Tensor, "b h m w"], Bool[Tensor, " b #h #n m"] | None]:
         """Queries, keys, values and mask, by head: all that softmax(Q K') V is made of."""
         if isinstance(context, Tensor):
             if mask is not None:

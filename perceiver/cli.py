@@ -15,13 +15,13 @@ from itertools import takewhile
 from typing import Any
 
 import torch
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
@@ -127,6 +127,8 @@ class PerceiverCLI(LightningCLI):
             max_epochs=self.trainer.max_epochs,
             accelerator=self._get(self.config, "trainer.accelerator"),
             gradient_clip_val=self.trainer.gradient_clip_val,
+            log_every_n_steps=self.trainer.log_every_n_steps,  # type: ignore[attr-defined]
+            enable_progress_bar=self.trainer.progress_bar_callback is not None,
             default_root_dir=str(folder.path),
             logger=RunLogger(folder),
             callbacks=[*checkpoints(folder, task), timer],

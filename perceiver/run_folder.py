@@ -72,5 +72,5 @@ class RunFolder:
         """Adds results to `metrics.json`, which is replaced whole or not at all."""
         merged = self.metrics() | {key: float(value) for key, value in results.items()}
         part = self.metrics_json.with_suffix(".json.part")
-        part.write_text(json.dumps(dict(sorted(merged.items())), indent=2) + "\n")
+        part.write_text(json.dumps(merged, indent=2) + "\n")
         os.replace(part, self.metrics_json)

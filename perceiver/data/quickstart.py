@@ -169,7 +169,7 @@ class Quickstart(L.LightningDataModule):
         turns: kinds of question in training, in the order of their turns.
         val_rows: rows of validation, a quarter of each kind.
         test_rows: rows of the test, likewise.
-        seed: of the training rows; validation and test rows are always the same.
+        seed: of the training rows; that of the whole run when not given. Validation and test rows are always the same.
         num_workers: processes that prepare training batches.
 
     Raises:
@@ -190,7 +190,7 @@ class Quickstart(L.LightningDataModule):
         turns: Sequence[str] = KINDS,
         val_rows: int = 800,
         test_rows: int = 4_000,
-        seed: int = 0,
+        seed: int | None = None,
         num_workers: int = 1,
     ) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class Quickstart(L.LightningDataModule):
         self.turns = tuple(turns)
         self.val_rows = val_rows
         self.test_rows = test_rows
-        self.seed = seed
+        self.seed = torch.initial_seed() if seed is None else seed
         self.num_workers = num_workers
         self._splits: dict[str, Split] = {}
 

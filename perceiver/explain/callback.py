@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceiver.explain.ablation import without
 from perceiver.explain.page import write_page
-from perceiver.explain.samples import Plain, head, samples, view_of
+from perceiver.explain.samples import Plain, head, layer_label, samples, view_of
 from perceiver.explain.table import by_dataset, names_of, remarks, tables
 from perceiver.run_folder import RunFolder
 from perceiver.soft_weights import record_mass
@@ -63,7 +63,7 @@ class ModalityReport(Callback):
         for modality in tokens:
             per_layer = [record.mass[modality].mean(-1) for record in records]
             for record, mass in zip(records, per_layer, strict=True):
-                self._add(f"test/layer_mass/{record.layer.removeprefix('model.')}/{modality}", names, mass)
+                self._add(f"test/layer_mass/{layer_label(record.layer)}/{modality}", names, mass)
             self._add(f"test/mass_{modality}", names, torch.stack(per_layer).mean(0))
         valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)

@@ -135,11 +135,16 @@ def samples(
             raw = raw if length is None else raw[..., : int(length[place[name]])]
             entry["inputs"][name] = VIEWS[view_of(adapters[name])](adapters[name], raw)
         for recorded in maps:
-            layer = recorded.layer.removeprefix("model.")
+            layer = layer_label(recorded.layer)
             entry["attention"][layer] = {name: grid(recorded, name, row, masks[name][row]) for name in here}
             entry["mass"][layer] = {name: round(float(recorded.mass[name][row].mean()), 4) for name in here}
         entries.append(entry)
     return entries
+
+
+def layer_label(name: str) -> str:
+    """How tables and pages call an attention layer of a task."""
+    return name.removeprefix("model.").removesuffix(".attention")
 
 
 def place_of(tokens: Tokens, row: int) -> int:

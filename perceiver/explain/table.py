@@ -6,6 +6,7 @@ Everything is read from the flat results of `metrics.json`:
     test/accuracy_without_<modality>/<dataset>  the same model, with a modality taken away
     test/baseline_<name>/<dataset>              a control, trained on the same budget
     test/mass_<modality>/<dataset>              attention mass, mean over cross-attend layers, heads and latents
+    test/layer_mass/<layer>/<modality>/<dataset> the same, layer by layer
     test/token_share_<modality>                 the mass that uniform attention would give
 """
 
@@ -40,9 +41,12 @@ def tables(results: Results, datasets: Sequence[str]) -> list[Table]:
         accuracy.add_row(label, *(f"{100 * values[name]:.1f}" if name in values else "-" for name in datasets))
     mass = Table("", *datasets, "if uniform", title="Attention mass by modality, %")
     for name in names_of(results, "mass_"):
-        values = by_dataset(results, f"test/mass_{name}", datasets)
-        uniform = results[f"test/token_share_{name}"]
-        mass.add_row(name, *(f"{100 * values[d]:.1f}" if d in values else "-" for d in datasets), f"{100 * uniform:.1f}")
+        rows = {name: f"test/mass_{name}"}
+        rows |= {f"  in {layer}": f"test/layer_mass/{layer}/{name}" for layer in names_of(results, "layer_mass/")}
+        for label, prefix in rows.items():
+            values = by_dataset(results, prefix, datasets)
+            uniform = f"{100 * results[f'test/token_share_{name}']:.1f}" if label == name else ""
+            mass.add_row(label, *(f"{100 * values[d]:.1f}" if d in values else "-" for d in datasets), uniform)
     return [accuracy, mass]
 
 
@@ -72,6 +76,7 @@ def remarks(results: Results, datasets: Sequence[str]) -> list[str]:
             a, b = max(against, key=lambda pair: mass[pair[1]] - mass[pair[0]])
             sentences.append(
                 f"{modality}: attention mass and worth go together in {len(pairs) - len(against)} of {len(pairs)} comparisons. They part most for "
-                f"{a} and {b}: taking it away costs {100 * loss[a]:.0f} and {100 * loss[b]:.0f} points, the mass is {100 * mass[a]:.1f} and {100 * mass[b]:.1f} %."
+                f"{a} and {b}: taking it away costs {100 * loss[a]:.0f} and {100 * loss[b]:.0f} points, "
+                f"the mass is {100 * mass[a]:.1f} and {100 * mass[b]:.1f} %."
             )
     return sentences
