@@ -187,7 +187,12 @@ def best_weights(trainer: Trainer) -> str | None:
 def quieten() -> None:
     """Silences what Lightning says to its own developers, and what it advises to people with more than two cores."""
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.cli")
-    for message in (".*treespec, LeafSpec.*", ".*does not have many workers.*", "Checkpoint directory .* exists and is not empty"):
+    for message in (
+        ".*treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        "Checkpoint directory .* exists and is not empty",
+        "Be aware that when using `ckpt_path`, callbacks",
+    ):
         warnings.filterwarnings("ignore", message=message)
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     tips.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from perceiver.adapters import Adapter, AudioPatches, ImagePatches, LogMel, TextBytes
+from perceiver.adapters import AudioPatches, ImagePatches, LogMel, TextBytes
 from perceiver.explain.ablation import without
 from perceiver.soft_weights import AttentionMap, record_attention
 from perceiver.tokenizer import decode
@@ -84,7 +84,7 @@ def rounded(values: Tensor) -> Any:
 
 def samples(
     task: nn.Module,
-    adapters: Mapping[str, Adapter],
+    adapters: nn.ModuleDict,
     batch: Batch,
     tokens: Mapping[str, Tokens],
     *,
