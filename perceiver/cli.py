@@ -18,7 +18,7 @@ import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -35,6 +35,13 @@ class SaveFitConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
+
+
+class LogTrueStep(Callback):
+    """Logs by the number of optimizer steps. Lightning's own count is one too high after resuming from the end of an epoch."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 class PerceiverCLI(LightningCLI):
@@ -91,7 +98,7 @@ class PerceiverCLI(LightningCLI):
         if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks += checkpoints(folder, self.model)
         self.timer = Timer()
-        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer], **kwargs)
+        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer, LogTrueStep()], **kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Leaves each data worker a core, where the model computes on the CPU: with more threads than cores a step takes three times as long."""
@@ -118,8 +125,9 @@ class PerceiverCLI(LightningCLI):
         """Trains a control like the model: the same task, data, seed, steps and choice of weights. Its test accuracies."""
         rank_zero_info(f"training the control {name}")
         folder = self.run_folder.control(name)
+        folder.set_aside()  # a resumed run trains its controls again
         folder.prepare()
-        seed_everything(self._get(self.config, "seed_everything"), verbose=False)
+        seed_everything(torch.initial_seed() % 2**32, verbose=False)
         task = self.model.with_model(control)
         timer = Timer()
         trainer = Trainer(
@@ -173,7 +181,7 @@ def checkpoints(folder: RunFolder, task: LightningModule) -> list[ModelCheckpoin
     """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch."""
     monitor, mode = getattr(task, "monitor", ("val/loss", "min"))
     return [
-        ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode=mode, enable_version_counter=False),
+        ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False, enable_version_counter=False),
         ModelCheckpoint(folder.checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
 

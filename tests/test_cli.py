@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from perceiver.cli import PerceiverCLI, main
+from perceiver.tasks import Classification
 
 ROOT = Path(__file__).parent.parent
 SMALL = """
@@ -82,6 +83,13 @@ def test_a_test_leaves_the_config_alone_and_the_config_trains_the_same_again(fit
     assert (fitted / "config.yaml").read_text() == config
     assert main(["fit", "--config", str(fitted / "config.yaml"), "--run_dir", str(tmp_path / "again"), "--controls", "{}"]) == 0
     assert losses(tmp_path / "again") == losses(fitted)
+
+
+def test_a_checkpoint_gives_the_whole_task_back_without_a_configuration(fitted):
+    task = Classification.load_from_checkpoint(fitted / "checkpoints/best.ckpt", weights_only=True)
+    saved = torch.load(fitted / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[name]) for name, value in task.state_dict().items())
+    assert task.model.encoder.cross_attend == (0, 1)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the test copies the folder

@@ -28,7 +28,7 @@ def grain(image: Float[Tensor, "c y x"], draw: np.random.Generator, *, strength:
 
 
 def jitter_sound(
-    wave: Float[Tensor, "c s"], draw: np.random.Generator, *, speed: float = 0.12, decibels: float = 6.0, noise: float = 0.005, shift: int = 400
+    wave: Float[Tensor, "c s"], draw: np.random.Generator, *, speed: float = 0.2, decibels: float = 6.0, noise: float = 0.005, shift: int = 400
 ) -> Float[Tensor, "c t"]:
     """Plays a sound faster or slower (with its pitch), quieter, later (by up to `shift` samples), and under faint white noise."""
     length = max(1, round(wave.shape[-1] / draw.uniform(1 - speed, 1 + speed)))

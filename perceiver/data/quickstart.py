@@ -224,7 +224,7 @@ class Quickstart(L.LightningDataModule):
         rows = Questions(self.split("train"), self.seed, turns=self.turns, augment=jitter)
         return DataLoader(
             rows,
-            self.batch_size,
+            batch_size=self.batch_size,
             sampler=Endless(self.steps_per_epoch * self.batch_size),
             collate_fn=COLLATE,
             num_workers=self.num_workers,
@@ -244,7 +244,7 @@ class Quickstart(L.LightningDataModule):
         return self.test_dataloader()
 
     def _fixed(self, name: str, rows: int) -> DataLoader[dict[str, Any]]:
-        return DataLoader(Questions(self.split(name), SPLITS.index(name)), 200, sampler=range(rows), collate_fn=COLLATE)
+        return DataLoader(Questions(self.split(name), SPLITS.index(name)), batch_size=200, sampler=range(rows), collate_fn=COLLATE)
 
 
 COLLATE = partial(collate, modalities=Quickstart.modalities, ragged=("audio", "text"))

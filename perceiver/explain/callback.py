@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from torch import Tensor
 
+from perceiver.adapters import Inputs
 from perceiver.explain.ablation import without
 from perceiver.explain.page import write_page
 from perceiver.explain.samples import Plain, head, layer_label, samples, view_of
@@ -40,7 +41,13 @@ class ModalityReport(Callback):
         self.title = title
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forgets an earlier test."""
+        """Forgets an earlier test.
+
+        Raises:
+            ValueError: when the model has no `inputs` to take modalities from.
+        """
+        if not isinstance(getattr(pl_module.model, "inputs", None), Inputs):
+            raise ValueError(f"a modality report needs a model whose `inputs` are perceiver.Inputs, and {type(pl_module.model).__name__} has none")
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, float] = defaultdict(float)
         self.samples: list[Plain] = []

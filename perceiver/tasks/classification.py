@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,7 +62,10 @@ class Classification(L.LightningModule):
             raise ValueError(f"num_classes={num_classes}: classification needs at least 2")
         if len(set(datasets)) != len(datasets) or not datasets:
             raise ValueError(f"datasets={list(datasets)}: give each dataset a name of its own, and at least one")
-        self.save_hyperparameters(ignore=["model", "optimizer"])
+        # Built from a configuration, a checkpoint holds that configuration, which builds the model again; built in Python,
+        # the model is an object, and a checkpoint holds no objects.
+        from_configuration = _given_hyperparameters.get() is not None
+        self.save_hyperparameters(ignore=None if from_configuration else ["model", "optimizer"])
         self.model = model
         self.num_classes = num_classes
         self.datasets = tuple(datasets)
