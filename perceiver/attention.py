@@ -79,7 +79,8 @@ def soft_weights(
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
     if mask is None:
         return scores.softmax(-1)
-    return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    return weights.masked_fill(~mask.any(-1, keepdim=True), 0)
 
 
 def segment_mass(
