@@ -26,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
+from perceiver.explain import ModalityReport
 from perceiver.run_folder import RunFolder
 
 
@@ -107,15 +108,19 @@ class PerceiverCLI(LightningCLI):
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers))
 
     def after_fit(self) -> None:
-        """Trains the controls, then tests them and the model, each with its best weights."""
+        """Tests the model with its best weights, and reports; then trains and tests the controls, and reports again beside them."""
         folder = self.run_folder
         folder.update_metrics({"train/seconds": self.timer.time_elapsed("train"), "train/steps": self.trainer.global_step})
         if not is_overridden("test_dataloader", self.datamodule):
             return
-        for name, control in (self._get(self.config_init, "controls") or {}).items():
-            folder.update_metrics(self._control_metrics(name, control))
         self.trainer.test(self.model, self.datamodule, ckpt_path=best_weights(self.trainer), weights_only=True, verbose=False)
         self.after_test()
+        controls = self._get(self.config_init, "controls") or {}
+        for name, control in controls.items():
+            folder.update_metrics(self._control_metrics(name, control))
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if controls and isinstance(callback, ModalityReport):
+                callback.publish(self.model, folder)
 
     def after_test(self) -> None:
         """Adds what the test found to the run's results."""

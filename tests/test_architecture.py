@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "data": {"tokenizer"},
     "tasks": {"encoder", "positions", "queries"},
     "explain": {"adapters", "soft_weights", "tokenizer", "tokens", "run_folder"},
-    "cli": {"run_folder"},
+    "cli": {"explain", "run_folder"},
 }
 
 

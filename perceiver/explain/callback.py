@@ -89,11 +89,19 @@ class ModalityReport(Callback):
             self.counts[place] += 1
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes results, tables and page."""
-        task: Any = pl_module
+        """Adds to the results, and publishes them."""
         folder = RunFolder(trainer.default_root_dir)
         tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
         folder.update_metrics(tested | {key: total / self.counts[key] for key, total in self.sums.items()})
+        self.publish(pl_module, folder)
+
+    def publish(self, task: Any, folder: RunFolder) -> None:
+        """Prints the tables of all results so far, and writes them and the page to the run folder.
+
+        Args:
+            task: that was tested.
+            folder: of the run.
+        """
         results = folder.metrics()
         said = remarks(results, task.datasets)
         with open(folder.table, "w") as file:
