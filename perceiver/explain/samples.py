@@ -113,7 +113,7 @@ def samples(
     for row in range(size):
         best = full[row].topk(min(3, full.shape[1]))
         here = [name for name in tokens if masks[name][row].any()]
-        place = {name: place_of(tokens[name], row) for name in here}
+        place = {name: place_of(tokens[name], row, len(batch[name]) == size) for name in here}
         entry: Plain = {
             "dataset": datasets[int(batch["dataset"][row]) if "dataset" in batch else 0],
             "expected": classes[int(batch["target"][row])],
@@ -147,9 +147,9 @@ def layer_label(name: str) -> str:
     return name.removeprefix("model.").removesuffix(".attention")
 
 
-def place_of(tokens: Tokens, row: int) -> int:
-    """Which of the entries that a modality has belongs to a row."""
-    return row if tokens.rows is None else int(torch.searchsorted(tokens.rows, row))
+def place_of(tokens: Tokens, row: int, whole: bool) -> int:
+    """Where a row's raw entry is: at the row, in a whole batch; else at its place among the rows that have the modality."""
+    return row if whole or tokens.rows is None else int(torch.searchsorted(tokens.rows, row))
 
 
 def grid(recorded: AttentionMap, name: str, row: int, mask: Tensor) -> Any:

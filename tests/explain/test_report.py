@@ -4,10 +4,11 @@ import io
 
 import pytest
 import torch
+from builders import CLASSES, NAMES, compact_batch, presence_table, raw_entries, small_perceiver, whole_batch
 from rich.console import Console
 
 from perceiver.explain import remarks, tables, without
-from perceiver.explain.samples import head, rounded
+from perceiver.explain.samples import head, rounded, samples
 
 DATASETS = ("written", "spoken")
 
@@ -72,6 +73,24 @@ def test_the_head_of_a_batch_keeps_the_entries_of_its_rows():
     first = head(batch, ("image", "audio"), 4)
     assert first["image"].flatten().tolist() == [0, 1, 2, 3] and first["audio"].flatten().tolist() == [0, 1]
     assert len(first["audio_length"]) == 2 and len(first["target"]) == 4
+
+
+def test_samples_are_the_same_whichever_form_the_batch_has_and_leave_out_what_a_row_lacks():
+    model, entries, table = small_perceiver().eval(), raw_entries(), presence_table([7, 2, 5, 4, 3])
+    forms = [whole_batch(entries, table, junk=float("nan")), compact_batch(entries, table)]
+    rows = {"target": torch.tensor([0, 6, 2, 1, 5])}
+    names = {"layers": ("encoder.cross",), "datasets": ("data",), "classes": [f"class {c}" for c in range(CLASSES)]}
+    with torch.inference_mode():
+        whole, compact = (samples(model, model.inputs.adapters, form | rows, model.inputs(form)[0], **names) for form in forms)
+    for one, other, present in zip(whole, compact, table, strict=True):
+        here = {name for name, has in zip(NAMES, present, strict=True) if has}
+        assert set(one["inputs"]) == set(one["without"]) == here
+        assert one["inputs"] == other["inputs"] and one["expected"] == other["expected"]
+        for layer, mass in one["mass"].items():
+            assert set(one["attention"][layer]) == here and sum(mass.values()) == pytest.approx(1, abs=1e-3)
+    assert [sample["expected"] for sample in whole] == ["class 0", "class 6", "class 2", "class 1", "class 5"]
+    assert len(whole[0]["inputs"]["text"]["characters"]) == len(whole[0]["attention"]["encoder.cross.0"]["text"]) == int(entries["text_length"][0])
+    assert len(whole[1]["attention"]["encoder.cross.0"]["audio"]) == -(-int(entries["audio_length"][1]) // 5)
 
 
 def test_numbers_for_the_page_are_nested_lists_with_four_digits():
