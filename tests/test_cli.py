@@ -125,6 +125,14 @@ def test_another_optimizer_comes_with_its_own_defaults(tmp_path, monkeypatch):
     assert groups[0]["betas"] == (0.9, 0.999)
 
 
+def test_bf16_recomputation_and_modality_dropout_train_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(PerceiverCLI, "after_fit", lambda self: None)
+    options = ["--trainer.precision", "bf16-mixed", f"{MODEL}.encoder.init_args.run_block", "perceiver.recompute"]
+    options += [f"{MODEL}.modality_dropout", "perceiver.ModalityDropout", f"{MODEL}.modality_dropout.init_args.probability", "0.3"]
+    assert perceiver_command("fit", tmp_path / "run", *options) == 0
+    assert all(float(loss) < 10 for loss in losses(tmp_path / "run").values())
+
+
 def test_what_is_asked_for_is_not_overridden_by_a_checkpoint(fitted, capsys):
     options = [f"{MODEL}.encoder.init_args.num_latents", "5", "--ckpt_path", str(fitted / "checkpoints/best.ckpt")]
     assert perceiver_command("test", fitted, *options) == 2

@@ -182,6 +182,6 @@ class Classification(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
         groups: Any = param_groups(self.model, self.weight_decay)
-        optimizer = adamw(groups, self.learning_rate) if self.optimizer is None else self.optimizer(groups)
+        optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
         total = self.trainer.max_steps if self.trainer.max_steps > 0 else int(self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, total), "interval": "step"}}
