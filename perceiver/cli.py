@@ -149,9 +149,10 @@ class PerceiverCLI(LightningCLI):
             enable_model_summary=False,
         )
         trainer.fit(task, self.datamodule)
+        folder.update_metrics({"train/seconds": timer.time_elapsed("train")})  # before a checkpoint sets the timer, too
         trainer.test(task, self.datamodule, ckpt_path=best_weights(trainer), weights_only=True, verbose=False)
         results = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/accuracy")}
-        folder.update_metrics(results | {"train/seconds": timer.time_elapsed("train")})
+        folder.update_metrics(results)
         return {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
 
 
