@@ -62,9 +62,11 @@ class ModalityReport(Callback):
         target = batch["target"]
         dataset = batch.get("dataset", torch.zeros_like(target))
         names = [task.datasets[int(d)] for d in dataset]
+        counts = batch.get("target_mask", torch.ones_like(target, dtype=torch.bool))  # as in the accuracy it is compared with
+        counted = [name for name, has_target in zip(names, counts.tolist(), strict=True) if has_target]
         for modality in tokens if len(tokens) > 1 else ():
             right = task(without(batch, modality)).argmax(-1) == target
-            self._add(f"test/accuracy_without_{modality}", names, right.float())
+            self._add(f"test/accuracy_without_{modality}", counted, right[counts].float())
         with record_mass(task, self.layers) as records:
             task(batch)
         for modality in tokens:

@@ -125,22 +125,23 @@ def test_a_dataset_that_is_not_whole_says_what_is_missing_and_where(tmp_path):
         Quickstart(str(tmp_path)).split("train")
 
 
+def dataset_of_one_recording(folder, rate, start, stop):
+    """A whole dataset with one picture and one recording, ten samples long."""
+    (folder / "speech").mkdir()
+    soundfile.write(folder / "speech/a.flac", np.zeros(10), rate)
+    np.savez(folder / "digits.npz", images=np.zeros((1, 8, 8), np.uint8), digits=np.zeros(1, np.uint8), split=np.zeros(1, np.uint8))
+    (folder / "questions.json").write_text("{}")
+    (folder / "clips.csv").write_text(f"split,file,start,stop,digit,voice,rate,pitch\ntrain,speech/a.flac,{start},{stop},0,x,1,1\n")
+
+
 def test_an_empty_recording_is_refused_with_its_place(tmp_path):
-    (tmp_path / "speech").mkdir()
-    soundfile.write(tmp_path / "speech/a.flac", np.zeros(10), 8000)
-    np.savez(tmp_path / "digits.npz", images=np.zeros((1, 8, 8), np.uint8), digits=np.zeros(1, np.uint8), split=np.zeros(1, np.uint8))
-    (tmp_path / "questions.json").write_text("{}")
-    (tmp_path / "clips.csv").write_text("split,file,start,stop,digit,voice,rate,pitch\ntrain,speech/a.flac,5,5,0,x,1,1\n")
+    dataset_of_one_recording(tmp_path, rate=8000, start=5, stop=5)
     with pytest.raises(ValueError, match=r"clips.csv, recording 0 of the split: .* 5 to 5 .* 10 samples"):
         Split(tmp_path, "train")
 
 
 def test_a_recording_at_another_rate_is_refused(tmp_path):
-    (tmp_path / "speech").mkdir()
-    soundfile.write(tmp_path / "speech/a.flac", np.zeros(10), 16000)
-    np.savez(tmp_path / "digits.npz", images=np.zeros((1, 8, 8), np.uint8), digits=np.zeros(1, np.uint8), split=np.zeros(1, np.uint8))
-    (tmp_path / "questions.json").write_text("{}")
-    (tmp_path / "clips.csv").write_text("split,file,start,stop,digit,voice,rate,pitch\ntrain,speech/a.flac,0,10,0,x,1,1\n")
+    dataset_of_one_recording(tmp_path, rate=16000, start=0, stop=10)
     with pytest.raises(ValueError, match="a.flac is at 16000 Hz .* 8000 Hz"):
         Split(tmp_path, "train")
 

@@ -2,13 +2,15 @@
 
 import io
 
+import lightning as L
 import pytest
 import torch
 from builders import CLASSES, NAMES, compact_batch, presence_table, raw_entries, small_perceiver, whole_batch
 from rich.console import Console
 
-from perceiver.explain import remarks, tables, without
+from perceiver.explain import ModalityReport, remarks, tables, without
 from perceiver.explain.samples import head, rounded, samples
+from perceiver.tasks import Classification
 
 DATASETS = ("written", "spoken")
 
@@ -91,6 +93,18 @@ def test_samples_are_the_same_whichever_form_the_batch_has_and_leave_out_what_a_
     assert [sample["expected"] for sample in whole] == ["class 0", "class 6", "class 2", "class 1", "class 5"]
     assert len(whole[0]["inputs"]["text"]["characters"]) == len(whole[0]["attention"]["encoder.cross.0"]["text"]) == int(entries["text_length"][0])
     assert len(whole[1]["attention"]["encoder.cross.0"]["audio"]) == -(-int(entries["audio_length"][1]) // 5)
+
+
+def test_rows_without_a_target_count_for_neither_accuracy():
+    batch = whole_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.tensor([0, 6, 2, 1, 5])}
+    batch["target_mask"] = torch.tensor([True, False, True, False, True])
+    report, task = ModalityReport(), Classification(small_perceiver(), CLASSES).eval()
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    report.on_test_start(trainer, task)
+    with torch.inference_mode():
+        report.on_test_batch_end(trainer, task, None, batch, 0)
+    assert {report.counts[f"test/accuracy_without_{name}/data"] for name in NAMES} == {3}
+    assert {report.counts[f"test/mass_{name}/data"] for name in NAMES} == {5}
 
 
 def test_numbers_for_the_page_are_nested_lists_with_four_digits():
