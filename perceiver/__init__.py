@@ -6,12 +6,12 @@ What stands here needs torch and einops alone. Training, data and reports have t
 
 from typing import TYPE_CHECKING, Any
 
-from perceiver.adapters import Adapter, AudioPatches, ImagePatches, ImagePixels, Inputs, ModalityDropout, TextBytes
+from perceiver.adapters import Adapter, AudioPatches, ByteNgrams, ImagePatches, ImagePixels, Inputs, ModalityDropout, TextBytes
 from perceiver.attention import Attention, attend, segment_mass, soft_weights
 from perceiver.blocks import MLP, CrossBlock, SelfBlock, recompute
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder, LatentArray
-from perceiver.models import LateFusion, MeanPool, Perceiver, PerceiverIO
+from perceiver.models import LateFusion, MeanPool, MultitaskPerceiver, Perceiver, PerceiverIO, Readout
 from perceiver.positions import FourierPositions, LearnedPositions, Positions, Rotary, fourier_axis, rotary_angles, rotate
 from perceiver.queries import InputQueries, LearnedQueries, PositionQueries
 from perceiver.soft_weights import AttentionMap, AttentionMass, each_head, mean_over_heads, record_attention, record_mass
@@ -29,6 +29,7 @@ __all__ = [
     "AttentionMap",
     "AttentionMass",
     "AudioPatches",
+    "ByteNgrams",
     "CrossBlock",
     "Decoder",
     "Encoder",
@@ -44,10 +45,12 @@ __all__ = [
     "LogMel",
     "MeanPool",
     "ModalityDropout",
+    "MultitaskPerceiver",
     "Perceiver",
     "PerceiverIO",
     "PositionQueries",
     "Positions",
+    "Readout",
     "Rotary",
     "SelfBlock",
     "TextBytes",

@@ -5,6 +5,7 @@ decides, never what a checkpoint remembers (`--ckpt_path` is for resuming, and f
 writes `config.yaml`; an optimizer that is asked for has its own defaults.
 """
 
+import inspect
 import logging
 import os
 import re
@@ -15,19 +16,19 @@ from itertools import takewhile
 from typing import Any
 
 import torch
-from lightning.fabric.loggers.logger import rank_zero_experiment
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from perceiver.explain import ModalityReport
+from perceiver.resume import LogTrueStep, RandomState, WholeCheckpoints
 from perceiver.run_folder import RunFolder
+from perceiver.run_log import RunLogger
 
 
 class SaveFitConfig(SaveConfigCallback):
@@ -36,13 +37,6 @@ class SaveFitConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
-
-
-class LogTrueStep(Callback):
-    """Logs by the number of optimizer steps. Lightning's own count is one too high after resuming from the end of an epoch."""
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 class PerceiverCLI(LightningCLI):
@@ -74,6 +68,9 @@ class PerceiverCLI(LightningCLI):
             default={},
             help="Models by name that `fit` trains after the first, on the same data and steps, for the same table.",
         )
+        parser.add_argument("--save_every", type=PositiveInt | None, default=None, help="Steps between two `last.ckpt`, beside those after each epoch.")
+        # What a mixture's datasets are for is said once, beside them.
+        parser.link_arguments("data", "model.init_args.tasks", compute_fn=tasks_of, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: a checkpoint's hyperparameters do not override what was asked for."""
@@ -97,12 +94,16 @@ class PerceiverCLI(LightningCLI):
             kwargs["logger"] = RunLogger(folder) if self.subcommand == "fit" else False
         callbacks = list(config["callbacks"] or [])
         if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            callbacks += checkpoints(folder, self.model)
+            callbacks += checkpoints(folder, self.model, self._get(self.config, "save_every"))
+        if not config["plugins"]:
+            kwargs["plugins"] = [WholeCheckpoints()]
         self.timer = Timer()
-        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer, LogTrueStep()], **kwargs)
+        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer, LogTrueStep(), RandomState()], **kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Leaves each data worker a core, where the model computes on the CPU: with more threads than cores a step takes three times as long."""
+        if "tasks" not in inspect.signature(type(self.model)).parameters:
+            self.model.hparams.pop("tasks", None)  # the link leaves it to all models alike, and a checkpoint would hand it to one that takes none
         workers = getattr(self.datamodule, "num_workers", 0)
         if isinstance(self.trainer.accelerator, CPUAccelerator) and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers))
@@ -156,40 +157,21 @@ class PerceiverCLI(LightningCLI):
         return {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
 
 
-class RunLogger(CSVLogger):
-    """Writes `metrics.csv` right into a run folder, behind what an earlier part of the same run wrote there.
-
-    Args:
-        folder: of the run.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=10)
-        self._file = folder.path / ExperimentWriter.NAME_METRICS_FILE
-        # Lightning's writer deletes the file that it finds, with a warning; it gets it back with its first line.
-        self._earlier = self._file.read_text() if self._file.exists() else ""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The writer of the file."""
-        if self._experiment is None:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Experiment logs directory")
-                self._experiment = ExperimentWriter(self.log_dir)
-            if self._earlier:
-                self._file.write_text(self._earlier)
-                self._experiment.metrics_keys = self._earlier.splitlines()[0].split(",")
-        return self._experiment
+def tasks_of(data: LightningDataModule) -> dict[str, Any]:
+    """What is learned on each dataset, if the datamodule says so."""
+    return getattr(data, "tasks", {})
 
 
-def checkpoints(folder: RunFolder, task: LightningModule) -> list[ModelCheckpoint]:
-    """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch."""
+def checkpoints(folder: RunFolder, task: LightningModule, save_every: int | None = None) -> list[ModelCheckpoint]:
+    """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch and every so many steps."""
     monitor, mode = getattr(task, "monitor", ("val/loss", "min"))
-    return [
+    found = [
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False, enable_version_counter=False),
         ModelCheckpoint(folder.checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
+    if save_every:
+        found.append(ModelCheckpoint(folder.checkpoints, "last", every_n_train_steps=save_every, enable_version_counter=False))
+    return found
 
 
 def best_weights(trainer: Trainer) -> str | None:

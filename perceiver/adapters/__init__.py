@@ -6,12 +6,12 @@ from perceiver.adapters.adapter import Adapter
 from perceiver.adapters.audio import AudioPatches
 from perceiver.adapters.image import ImagePatches, ImagePixels
 from perceiver.adapters.inputs import Inputs, ModalityDropout
-from perceiver.adapters.text import TextBytes
+from perceiver.adapters.text import ByteNgrams, TextBytes
 
 if TYPE_CHECKING:
     from perceiver.adapters.log_mel import LogMel
 
-__all__ = ["Adapter", "AudioPatches", "ImagePatches", "ImagePixels", "Inputs", "LogMel", "ModalityDropout", "TextBytes"]
+__all__ = ["Adapter", "AudioPatches", "ByteNgrams", "ImagePatches", "ImagePixels", "Inputs", "LogMel", "ModalityDropout", "TextBytes"]
 
 
 def __getattr__(name: str) -> Any:

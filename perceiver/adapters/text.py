@@ -1,15 +1,20 @@
-"""Text adapter: one token a byte.
+"""Text adapters: one token a byte.
 
-Letters: b rows, l bytes.
+Letters: b rows, l bytes, d channels.
 """
 
-from jaxtyping import Bool, Int
+from collections.abc import Sequence
+
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perceiver.adapters.adapter import Adapter
 from perceiver.positions import LearnedPositions
 from perceiver.tokenizer import PAD, VOCAB_SIZE
 from perceiver.tokens import Tokens
+
+HASH_BASE = 0x5851F42D4C957F2D  # an odd multiplier whose products wrap around evenly (Knuth's MMIX)
 
 
 class TextBytes(Adapter):
@@ -42,4 +47,53 @@ class TextBytes(Adapter):
         if mask is not None:
             payload = payload.masked_fill(~mask, PAD)
         length = payload.shape[1]
-        return Tokens(self.embedding(payload), (length,), positions=self.positions((length,)), mask=mask)
+        return Tokens(self.embed(payload), (length,), positions=self.positions((length,)), mask=mask)
+
+    def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+        """A vector for each byte."""
+        return self.embedding(ids)
+
+
+class ByteNgrams(TextBytes):
+    """`TextBytes` in which each byte knows the few before it: its vector is summed with one for each n-gram that ends at it.
+
+    N-grams are hashed into tables of a fixed size, so there is no vocabulary (Pagnoni et al. 2024, "Byte Latent Transformer", section
+    3.2.1). For small sets of texts: a model need not first learn to spell.
+
+    Args:
+        max_length: places in the position table.
+        dim: channels of a byte, and again of a place.
+        sizes: bytes in an n-gram, each size with a table of its own.
+        buckets: vectors in a table.
+        vocab_size: number of ids.
+
+    Raises:
+        ValueError: when an n-gram is shorter than two bytes, or there are no buckets.
+    """
+
+    def __init__(
+        self, max_length: int, dim: int = 64, *, sizes: Sequence[int] = (2, 3, 4), buckets: int = 8192, vocab_size: int = VOCAB_SIZE
+    ) -> None:
+        super().__init__(max_length, dim, vocab_size=vocab_size)
+        if not sizes or min(sizes) < 2 or buckets < 1:
+            raise ValueError(f"sizes={list(sizes)} and buckets={buckets}: give n-grams of at least 2 bytes, and at least one bucket")
+        self.sizes = tuple(sizes)
+        self.buckets = buckets
+        self.ngrams = nn.ModuleList(nn.Embedding(buckets, dim) for _ in self.sizes)
+
+    def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+        """The sum of the vectors of a byte and of the n-grams that end at it, with the variance of one vector."""
+        total = self.embedding(ids)
+        for table, rows in zip(self.ngrams, self.hashes(ids), strict=True):
+            total = total + table(rows)
+        return total * (1 + len(self.sizes)) ** -0.5
+
+    def hashes(self, ids: Int[Tensor, "b l"]) -> list[Int[Tensor, "b l"]]:
+        """The bucket of the n-gram that ends at each byte, for each size; before the first byte stands PAD."""
+        found: list[Tensor] = []
+        total = ids
+        for before in range(1, max(self.sizes)):
+            total = total * HASH_BASE + F.pad(ids, (before, 0))[:, : ids.shape[1]]
+            if before + 1 in self.sizes:
+                found.append(((total ^ (total >> 29)) * HASH_BASE >> 16) % self.buckets)
+        return [found[sorted(self.sizes).index(size)] for size in self.sizes]

@@ -1,7 +1,7 @@
 """The modality report of a test: accuracy without each modality, attention mass by modality, and a page to look at."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -23,13 +23,14 @@ from perceiver.soft_weights import record_mass
 class ModalityReport(Callback):
     """During a test, asks the model again without each modality and records where its attention went.
 
-    At the end it adds `test/accuracy_without_<modality>/<dataset>`, `test/mass_<modality>/<dataset>` (mean over the
-    layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>` and `test/token_share_<modality>` to the run's
-    results, prints them as tables, and writes `table.txt` and `report.html` to the run folder.
+    At the end it adds `test/accuracy_without_<modality>/<dataset>`, `test/loss_without_<modality>/<dataset>`,
+    `test/mass_<modality>/<dataset>` (mean over the layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>` and
+    `test/token_share_<modality>` to the run's results, prints them as tables, and writes `table.txt` and `report.html` to the
+    run folder. The task has `datasets`, `class_counts`, `judge` and `probabilities`, as those of `perceiver.tasks` do.
 
     Args:
         layers: beginnings of the names of the attention layers that read the inputs.
-        num_samples: rows of the first batch that the page shows.
+        num_samples: rows that the page shows, equally many from the first batch of each dataset that has classes.
         title: of the page.
     """
 
@@ -51,6 +52,7 @@ class ModalityReport(Callback):
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, float] = defaultdict(float)
         self.samples: list[Plain] = []
+        self.shown: set[str] = set()
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -59,14 +61,14 @@ class ModalityReport(Callback):
         task: Any = pl_module
         inputs = task.model.inputs
         tokens, size = inputs(batch)
-        target = batch["target"]
-        dataset = batch.get("dataset", torch.zeros_like(target))
+        dataset = batch.get("dataset", torch.zeros(size, dtype=torch.long))
         names = [task.datasets[int(d)] for d in dataset]
-        counts = batch.get("target_mask", torch.ones_like(target, dtype=torch.bool))  # as in the accuracy it is compared with
+        counts = batch.get("target_mask", torch.ones(size, dtype=torch.bool))  # as in the accuracy it is compared with
         counted = [name for name, has_target in zip(names, counts.tolist(), strict=True) if has_target]
         for modality in tokens if len(tokens) > 1 else ():
-            right = task(without(batch, modality)).argmax(-1) == target
-            self._add(f"test/accuracy_without_{modality}", counted, right[counts].float())
+            losses, right = task.judge(without(batch, modality))
+            self._add(f"test/accuracy_without_{modality}", counted, right[counts])
+            self._add(f"test/loss_without_{modality}", counted, losses[counts])
         with record_mass(task, self.layers) as records:
             task(batch)
         for modality in tokens:
@@ -78,10 +80,22 @@ class ModalityReport(Callback):
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
         for modality, count in valid.items():
             self._add(f"test/token_share_{modality}", None, count / total)
-        if not self.samples:
-            first = head(batch, list(inputs.adapters), self.num_samples)
-            classes = getattr(getattr(trainer, "datamodule", None), "classes", [str(c) for c in range(task.num_classes)])
-            self.samples = samples(task, inputs.adapters, first, inputs(first)[0], layers=self.layers, datasets=task.datasets, classes=classes)
+        self._show(trainer, task, batch, names)
+
+    def _show(self, trainer: L.Trainer, task: Any, batch: dict[str, Tensor], names: list[str]) -> None:
+        """Keeps rows for the page, if the batch is the first one with a dataset that has classes."""
+        fresh = [name for name in dict.fromkeys(names) if name not in self.shown and task.class_counts[name]]
+        if not fresh:
+            return
+        self.shown.update(fresh)
+        rows = self.num_samples * len(fresh) // sum(1 for number in task.class_counts.values() if number)
+        first = head(batch, list(task.model.inputs.adapters), max(1, rows))
+        classes = getattr(getattr(trainer, "datamodule", None), "classes", None)
+        if not isinstance(classes, Mapping):
+            given = classes or [str(c) for c in range(max(task.class_counts.values()))]
+            classes = dict.fromkeys(task.datasets, given)
+        tokens, _ = task.model.inputs(first)
+        self.samples += samples(task, task.model.inputs.adapters, first, tokens, layers=self.layers, datasets=task.datasets, classes=classes)
 
     def _add(self, key: str, names: list[str] | None, values: Tensor) -> None:
         """Adds one value a row to the mean below a key, dataset by dataset."""

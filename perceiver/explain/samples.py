@@ -26,8 +26,9 @@ Plain = dict[str, Any]
 def head(batch: Batch, modalities: Sequence[str], rows: int) -> dict[str, Tensor]:
     """The first rows of a batch, whose entries may hold only the rows that have them."""
     first = {}
+    names = [*modalities, *(key.removesuffix("_present") for key in batch if key.endswith("_present"))]
     for key, value in batch.items():
-        name = next((m for m in modalities if key in (m, f"{m}_length", f"{m}_mask")), None)
+        name = next((m for m in names if key in (m, f"{m}_length", f"{m}_mask")), None)
         present = batch.get(f"{name}_present")
         compact = present is not None and len(value) != len(present)
         first[key] = value[: int(present[:rows].sum())] if compact and present is not None else value[:rows]
@@ -83,45 +84,49 @@ def rounded(values: Tensor) -> Any:
 
 
 def samples(
-    task: nn.Module,
+    task: Any,
     adapters: nn.ModuleDict,
     batch: Batch,
     tokens: Mapping[str, Tokens],
     *,
     layers: tuple[str, ...],
     datasets: Sequence[str],
-    classes: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
 ) -> list[Plain]:
-    """One entry a row, as `perceiver.explain.page` describes it.
+    """One entry for each row of a dataset that has classes, as `perceiver.explain.page` describes it.
 
     Args:
-        task: from a batch to logits.
+        task: gives the `probabilities` of a batch's rows.
         adapters: of the model, by modality.
         batch: the rows to show.
         tokens: of that batch, by modality.
         layers: beginnings of the names of the attention layers to show.
         datasets: names of the datasets that rows come from.
-        classes: names of the classes.
+        classes: names of each dataset's classes.
     """
     with record_attention(task, layers) as maps:
-        full = task(batch).softmax(-1)
-    ablated = {name: task(without(batch, name)).softmax(-1) for name in tokens if len(tokens) > 1}
+        full = task.probabilities(batch)
+    ablated = {name: task.probabilities(without(batch, name)) for name in tokens if len(tokens) > 1}
     size = len(full)
     masks = {name: t.attendable(size) for name, t in tokens.items()}
     lengths = {name: batch.get(f"{name}_length") for name in tokens}
     entries = []
     for row in range(size):
-        best = full[row].topk(min(3, full.shape[1]))
+        dataset = datasets[int(batch["dataset"][row]) if "dataset" in batch else 0]
+        labels = classes.get(dataset, ())
+        if not labels:
+            continue
+        best = full[row].topk(min(3, len(labels)))
         here = [name for name in tokens if masks[name][row].any()]
         place = {name: place_of(tokens[name], row, len(batch[name]) == size) for name in here}
         entry: Plain = {
-            "dataset": datasets[int(batch["dataset"][row]) if "dataset" in batch else 0],
-            "expected": classes[int(batch["target"][row])],
-            "answer": classes[int(best.indices[0])],
+            "dataset": dataset,
+            "expected": labels[int(batch["target"][row])],
+            "answer": labels[int(best.indices[0])],
             "probability": round(float(best.values[0]), 4),
-            "top": [[classes[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],
+            "top": [[labels[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],
             "without": {
-                name: {"answer": classes[int(p[row].argmax())], "probability": round(float(p[row].max()), 4)}
+                name: {"answer": labels[int(p[row].argmax())], "probability": round(float(p[row].max()), 4)}
                 for name, p in ablated.items()
                 if name in here
             },

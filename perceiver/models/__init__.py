@@ -2,7 +2,8 @@
 
 from perceiver.models.late_fusion import LateFusion
 from perceiver.models.mean_pool import MeanPool
+from perceiver.models.multitask import MultitaskPerceiver, Readout
 from perceiver.models.perceiver import Perceiver
 from perceiver.models.perceiver_io import PerceiverIO
 
-__all__ = ["LateFusion", "MeanPool", "Perceiver", "PerceiverIO"]
+__all__ = ["LateFusion", "MeanPool", "MultitaskPerceiver", "Perceiver", "PerceiverIO", "Readout"]

@@ -105,6 +105,20 @@ class Classification(L.LightningModule):
             )
         return logits
 
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of classes of each dataset."""
+        return dict.fromkeys(self.datasets, self.num_classes)
+
+    def judge(self, batch: Batch) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """The loss of each row, and 1 where its most likely class is right, 0 where not."""
+        logits, target = self(batch), batch["target"]
+        return F.cross_entropy(logits, target, reduction="none"), (logits.argmax(-1) == target).float()
+
+    def probabilities(self, batch: Batch) -> Float[Tensor, "b k"]:
+        """The probability of each class of each row."""
+        return self(batch).softmax(-1)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model before any weight is loaded.
 
@@ -146,7 +160,7 @@ class Classification(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The most likely class of each row, and the probabilities of all."""
-        probabilities = self(batch).softmax(-1)
+        probabilities = self.probabilities(batch)
         return {"class": probabilities.argmax(-1), "probabilities": probabilities}
 
     def _evaluate(self, stage: str, batch: Batch) -> None:

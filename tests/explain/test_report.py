@@ -81,9 +81,10 @@ def test_samples_are_the_same_whichever_form_the_batch_has_and_leave_out_what_a_
     model, entries, table = small_perceiver().eval(), raw_entries(), presence_table([7, 2, 5, 4, 3])
     forms = [whole_batch(entries, table, junk=float("nan")), compact_batch(entries, table)]
     rows = {"target": torch.tensor([0, 6, 2, 1, 5])}
-    names = {"layers": ("encoder.cross",), "datasets": ("data",), "classes": [f"class {c}" for c in range(CLASSES)]}
+    names = {"layers": ("model.encoder.cross",), "datasets": ("data",), "classes": {"data": [f"class {c}" for c in range(CLASSES)]}}
+    task = Classification(model, CLASSES)
     with torch.inference_mode():
-        whole, compact = (samples(model, model.inputs.adapters, form | rows, model.inputs(form)[0], **names) for form in forms)
+        whole, compact = (samples(task, model.inputs.adapters, form | rows, model.inputs(form)[0], **names) for form in forms)
     for one, other, present in zip(whole, compact, table, strict=True):
         here = {name for name, has in zip(NAMES, present, strict=True) if has}
         assert set(one["inputs"]) == set(one["without"]) == here

@@ -1,0 +1,240 @@
+"""Tables: the lines of a CSV, JSON Lines or Parquet file that says what a dataset holds, and the files that they name.
+
+What is wrong with a table is said with its file and line, when it is read: nothing is skipped but blank lines, and nothing is cut.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from perceiver.data.source import Split
+
+LINE_BYTES = 10_000_000  # the most that a line may have, and a cell of a CSV
+
+
+class Line(NamedTuple):
+    """A line of a table.
+
+    Args:
+        number: of the line in the file, from 1; of the row in a Parquet file. Where a CSV cell holds line breaks, of the first line.
+        cells: by column. Empty cells of a CSV are None, others are strings; those of JSON Lines and Parquet are what the file holds.
+    """
+
+    number: int
+    cells: dict[str, Any]
+
+
+def read_table(file: Path, *, required: Sequence[str]) -> list[Line]:
+    """The lines of a table, all in memory.
+
+    CSV has a first line of column names, commas, and double quotes where a cell needs them; JSON Lines one object a line. Both are UTF-8,
+    with or without a byte order mark. Blank lines count for the numbers and for nothing else.
+
+    Args:
+        file: `.csv`, `.jsonl` or `.parquet`.
+        required: columns that it must have. In JSON Lines each line must have them, though they may hold null.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: naming the line, when the file is broken, not UTF-8, or has a NUL byte; when there is no line, or a column is missing.
+        ImportError: saying how to install what reads Parquet, when it is not installed.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there, or not a file (this is {Path.cwd()}): give the table's own path")
+    if file.suffix.lower() not in READERS:
+        raise ValueError(f"{file} has the suffix {file.suffix!r}: give a table in {', '.join(READERS)}")
+    lines = list(READERS[file.suffix.lower()](file, required))
+    if not lines:
+        raise ValueError(f"{file} is empty: it has no line with a sample")
+    return lines
+
+
+def csv_lines(file: Path, required: Sequence[str]) -> Iterator[Line]:
+    """The lines of a CSV file; see `read_table`."""
+    table = csv.reader(text_lines(file), strict=True)
+    columns: list[str] = []
+    start = 1
+    try:
+        with cells_as_long_as_lines():
+            for cells in table:
+                number, start = start, table.line_num + 1
+                if not cells:
+                    continue
+                if not columns:
+                    columns = cells
+                    check_columns(file, columns, required)
+                    continue
+                if len(cells) != len(columns):
+                    wrong(file, number, f"has {len(cells)} cells, and there are {len(columns)} columns: put cells with commas into double quotes")
+                yield Line(number, {column: cell or None for column, cell in zip(columns, cells, strict=True)})
+    except csv.Error as error:
+        wrong(file, start, f"is broken CSV: {error}")
+
+
+@contextmanager
+def cells_as_long_as_lines() -> Iterator[None]:
+    """Raises the module's own limit of a cell, 131,072 characters, for the time of reading: our lines have one already."""
+    before = csv.field_size_limit(LINE_BYTES)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def json_lines(file: Path, required: Sequence[str]) -> Iterator[Line]:
+    """The lines of a JSON Lines file; see `read_table`."""
+    for number, line in enumerate(text_lines(file), 1):
+        if not line.strip():
+            continue
+        try:
+            cells = json.loads(line, object_pairs_hook=each_key_once, parse_constant=no_json)
+            if "\\u" in line:  # escapes can spell what no UTF-8 can hold: half of a pair of surrogates
+                json.dumps(cells, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            wrong(file, number, f"is broken JSON: {error}")
+        if not isinstance(cells, dict):
+            wrong(file, number, "is no JSON object: write one a line, as in " + '{"label": "yes"}')
+        check_columns(file, list(cells), required, number)
+        yield Line(number, cells)
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, which by itself would silently keep the last of two values."""
+    cells = dict(pairs)
+    if len(cells) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} comes twice in one object")
+    return cells
+
+
+def no_json(constant: str) -> NoReturn:
+    """Refuses NaN and infinities, which JSON does not have."""
+    raise ValueError(f"{constant} is no number in JSON")
+
+
+def parquet_lines(file: Path, required: Sequence[str]) -> Iterator[Line]:
+    """The rows of a Parquet file; see `read_table`."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(f"reading {file} needs pyarrow, which is not installed: pip install perceiver-lightning[parquet]") from error
+    number = 0
+    try:
+        with parquet.ParquetFile(file) as opened:
+            check_columns(file, opened.schema_arrow.names, required)
+            for batch in opened.iter_batches(1_000):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield Line(number, cells)
+    except (pyarrow.ArrowException, OSError) as error:
+        wrong(file, number + 1, f"cannot be read, the file is broken Parquet: {' '.join(str(error).split())}")
+
+
+READERS: Mapping[str, Callable[[Path, Sequence[str]], Iterator[Line]]] = {".csv": csv_lines, ".jsonl": json_lines, ".parquet": parquet_lines}
+
+
+def text_lines(file: Path) -> Iterator[str]:
+    """Lines of a UTF-8 file with their ends, without a byte order mark.
+
+    Raises:
+        ValueError: naming the line, when it is too long, not UTF-8, or has a NUL byte.
+    """
+    with open(file, "rb") as opened:
+        number = 0
+        while line := opened.readline(LINE_BYTES + 1):
+            number += 1
+            if len(line) > LINE_BYTES:
+                wrong(file, number, f"is longer than {LINE_BYTES:,} bytes: long content belongs into a file of its own, which the line names")
+            if b"\0" in line:
+                wrong(file, number, "has a NUL byte: the file is no text, or broken")
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                wrong(file, number, f"is not UTF-8 at its byte {error.start + 1} ({error.reason}): save the file as UTF-8")
+
+
+def check_columns(file: Path, columns: Sequence[str], required: Sequence[str], number: int | None = None) -> None:
+    """Compares the columns of a table, or of one line of it, with those that it must have.
+
+    Raises:
+        ValueError: when one of them is missing, naming those that are there, or when one comes twice.
+    """
+    place = file if number is None else f"{file}, line {number}"
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        raise ValueError(f"{place} has the column {twice[0]!r} twice: rename one of them")
+    if missing := [column for column in required if column not in columns]:
+        raise ValueError(f"{place} has no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, columns)) or 'none'}")
+
+
+def wrong(file: Path, number: int, what: str) -> NoReturn:
+    """Raises the error of a line."""
+    raise ValueError(f"{file}, line {number} {what}")
+
+
+def inside(root: Path, cell: str, sample: str) -> Path:
+    """The path of a file below a folder. Whether the file is there, `check_there` says of all at once.
+
+    Args:
+        root: the folder, which itself may be a symbolic link.
+        cell: path relative to it.
+        sample: the id, for messages.
+
+    Raises:
+        ValueError: when the path is no relative path, or leaves the folder by `..` or through a symbolic link.
+    """
+    path = Path(cell)
+    if not path.parts or "\0" in cell or path.anchor or ".." in path.parts:
+        raise ValueError(f"{sample}: {cell!r} is no path below {root}: give one relative to it, without '..'")
+    place = root
+    for part in path.parts:
+        place = place / part
+        if place.is_symlink():
+            raise ValueError(f"{sample}: {place} is a symbolic link, which may lead out of {root}: put the files themselves there")
+    return place
+
+
+def check_there(files: Iterable[Path]) -> None:
+    """Makes sure that all files that a table names are there.
+
+    Raises:
+        FileNotFoundError: counting those that are not, and naming the first.
+    """
+    if missing := list(dict.fromkeys(file for file in files if not file.is_file())):
+        raise FileNotFoundError(
+            f"{len(missing)} of the files that the table names are not there, the first one {missing[0]}: add them, or take them out"
+        )
+
+
+def check_shares(val_share: float, test_share: float) -> None:
+    """Refuses shares that leave nothing to train on.
+
+    Raises:
+        ValueError: when one is negative, or both together are 1 or more.
+    """
+    if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
+        raise ValueError(f"val_share={val_share} and test_share={test_share}: neither below 0, and together below 1")
+
+
+def split_of(key: str, val_share: float, test_share: float) -> Split:
+    """The split of a sample, by a keyed hash of its key: the same on every machine, whatever other samples there are.
+
+    Args:
+        key: what tells the sample from others, and will not change.
+        val_share: share of the samples that go to validation.
+        test_share: share of those that go to the test.
+    """
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=b"perceiver split", digest_size=7).digest()
+    place = int.from_bytes(digest, "big") / 2**56
+    if place < test_share:
+        return "test"
+    return "val" if place < test_share + val_share else "train"
+
+
+def number_classes(labels: Iterable[str]) -> dict[str, int]:
+    """Numbers of classes by name, in the order of the sorted names."""
+    return {label: number for number, label in enumerate(sorted(set(labels)))}

@@ -1,0 +1,104 @@
+"""Exact resume: what a run needs so that, killed at any step and resumed, it goes on as if nothing had happened.
+
+Rows are a function of the step (`perceiver.data.mixture`), and Lightning restores weights, optimizer and schedule. What is
+missing is here: the random numbers of the model, a count of steps that is right at an epoch's end, a checkpoint that is
+whole whenever the process dies, and a log in which no step stands twice.
+"""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+State = dict[str, Any]
+
+
+def random_state() -> State:
+    """The state of all random numbers of this process: torch on CPU and on the current GPU, numpy, Python. Plain numbers and tensors."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, words, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), float(cached)],
+        "python": [version, list(words), gauss],
+    }
+
+
+def set_random_state(state: State) -> None:
+    """Goes back to a state that `random_state` gave."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+class RandomState(Callback):
+    """Keeps the random numbers of every rank in the checkpoint, and goes back to them at the first step after resuming.
+
+    Not before: making the loaders' iterators, and validating, draw random numbers, too.
+    """
+
+    def __init__(self) -> None:
+        self._resumed: State | None = None
+
+    def state_dict(self) -> State:
+        """The states of all ranks, in their order; all ranks ask together."""
+        states: list[Any] = [random_state()]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            states = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, random_state())
+        return {"ranks": states}
+
+    def load_state_dict(self, state_dict: State) -> None:
+        """Waits with what a checkpoint says until the first step."""
+        self._resumed = state_dict
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks that the checkpoint has as many ranks as there are.
+
+        Raises:
+            ValueError: when it has not: dropout could not go on as it would have.
+        """
+        if self._resumed is not None and len(self._resumed["ranks"]) != trainer.world_size:
+            raise ValueError(
+                f"this checkpoint was written by {len(self._resumed['ranks'])} ranks, and there are {trainer.world_size}: the rows would be the same "
+                "(with the same batch_size), but not the model's random numbers. Resume with as many ranks, or without the callback RandomState"
+            )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Goes back to the random numbers of this rank."""
+        if self._resumed is not None:
+            set_random_state(self._resumed["ranks"][trainer.global_rank])
+            self._resumed = None
+
+
+class LogTrueStep(Callback):
+    """Logs by the number of optimizer steps. Lightning's own count is one too high after resuming from the end of an epoch."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, and renames it when it is whole: a process that is killed leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Saves to a local file."""
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.part")
+        with open(part, "wb") as opened:
+            torch.save(checkpoint, opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(part, file)

@@ -1,0 +1,190 @@
+"""One model for several datasets, each with a task of its own.
+
+Letters: b batch, r rows of one task, k classes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from perceiver.tasks.checkpoint import check_same_weights
+from perceiver.tasks.objectives import ClassObjective, objective
+from perceiver.tasks.optim import adamw, param_groups, warmup_cosine
+from perceiver.tasks.tally import Tally
+
+Batch = dict[str, Tensor]
+
+
+class Multitask(L.LightningModule):
+    """Trains one model on several tasks, and keeps their losses and right answers apart.
+
+    A batch holds the model's inputs, `dataset` (b, a number into `tasks`; without it all rows belong to the first), what the
+    objectives of its rows ask for (`target`; `<modality>_target`), and `target_mask` (b, bool: False = this row counts for nothing).
+
+    Args:
+        model: has `add_task`, `decoder.query_dim` and `inputs.dim`, and gives outputs by task; `perceiver.models.MultitaskPerceiver`.
+        tasks: what is learned on each dataset, as plain data: `{"digits": {"task": "classification", "num_classes": 10}}`. On the
+            command line they come from the datasets.
+        learning_rate: its peak.
+        weight_decay: of matrices alone; see `param_groups`.
+        warmup_steps: steps until the peak; from there a cosine falls to zero at the trainer's last step.
+        optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
+
+    Raises:
+        ValueError: when there is no task, or one that is not known.
+    """
+
+    monitor = ("val/accuracy", "max")  # what the best checkpoint is chosen by
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tasks: Mapping[str, Mapping[str, Any]],
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 100,
+        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+    ) -> None:
+        super().__init__()
+        if not tasks:
+            raise ValueError("tasks: give at least one")
+        # See `Classification`: a checkpoint holds the configuration that builds the model, or plain data alone.
+        from_configuration = _given_hyperparameters.get() is not None
+        self.save_hyperparameters(ignore=None if from_configuration else ["model", "optimizer"])
+        self.objectives = {name: objective(name, settings) for name, settings in tasks.items()}
+        self.model: Any = model
+        for name, one in self.objectives.items():
+            model.add_task(name, *one.readout(model.decoder.query_dim, model.inputs.dim))  # type: ignore[operator, union-attr, arg-type]
+        self.tasks = tasks
+        self.datasets = tuple(tasks)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.optimizer = optimizer
+        self.tally = nn.ModuleDict({stage: Tally(self.datasets) for stage in ("val", "test")})
+
+    def with_model(self, model: nn.Module) -> "Multitask":
+        """The same tasks for another model."""
+        return Multitask(
+            model,
+            self.tasks,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            optimizer=self.optimizer,
+        )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Outputs of each task that has rows in the batch, for those rows in their order."""
+        return self.model(batch)
+
+    def judge(self, batch: Batch) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """The loss of each row, and the share of it that is answered right.
+
+        Raises:
+            ValueError: when a target is out of range.
+        """
+        outputs = self(batch)
+        numbers = self.numbers(batch, sum(len(output) for output in outputs.values()))
+        losses = torch.zeros(len(numbers), device=numbers.device)
+        right = torch.zeros(len(numbers), device=numbers.device)
+        for name, output in outputs.items():
+            rows = numbers == self.datasets.index(name)
+            task_losses, task_right = self.objectives[name].judge(output.float(), batch, rows)
+            losses = losses.masked_scatter(rows, task_losses)
+            right = right.masked_scatter(rows, task_right.to(right))
+        return losses, right
+
+    def probabilities(self, batch: Batch) -> Float[Tensor, "b k"]:
+        """The probability of each class of each row, zero beyond its own task's classes; all zero for rows of other kinds of task."""
+        outputs = self(batch)
+        classes = {name: output[:, 0].softmax(-1) for name, output in outputs.items() if isinstance(self.objectives[name], ClassObjective)}
+        numbers = self.numbers(batch, sum(len(output) for output in outputs.values()))
+        found = torch.zeros(len(numbers), max(self.class_counts.values()), device=numbers.device)
+        for name, output in classes.items():
+            found[numbers == self.datasets.index(name), : output.shape[1]] = output.to(found)
+        return found
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of classes of each dataset; 0 where the task is another."""
+        return {name: one.num_classes if isinstance(one, ClassObjective) else 0 for name, one in self.objectives.items()}
+
+    def numbers(self, batch: Batch, size: int) -> Tensor:
+        """The dataset number of each row."""
+        return batch["dataset"] if "dataset" in batch else torch.zeros(size, dtype=torch.long, device=self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model before any weight is loaded.
+
+        Raises:
+            ValueError: saying how many weights differ, and naming the first.
+        """
+        check_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """The mean loss of the rows that count; zero when none does."""
+        losses, _ = self.judge(batch)
+        counts = counted(batch, losses)
+        return losses.masked_fill(~counts, 0).sum() / counts.sum().clamp_min(1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        loss = self.loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds up losses and right answers."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds up losses and right answers."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The outputs of each task, and the dataset of each row."""
+        outputs = self(batch)
+        return outputs | {"dataset": self.numbers(batch, sum(len(output) for output in outputs.values()))}
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        losses, right = self.judge(batch)
+        self.tally[stage].update(losses, right, self.numbers(batch, len(losses)), counted(batch, losses))  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs loss and accuracy by dataset, and their means."""
+        self._log_tally("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs loss and accuracy by dataset, and their means."""
+        self._log_tally("test")
+
+    def _log_tally(self, stage: str) -> None:
+        tally: Any = self.tally[stage]
+        found: dict[str, tuple[Tensor, Tensor]] = tally.compute()
+        tally.reset()
+        for place, what in enumerate(("loss", "accuracy")):
+            values = {name: pair[place].float() for name, pair in found.items()}
+            self.log_dict({f"{stage}/{what}/{name}": value for name, value in values.items()})
+            if values:
+                self.log(f"{stage}/{what}", torch.stack(list(values.values())).mean(), prog_bar=what == "accuracy")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
+        groups: Any = param_groups(self.model, self.weight_decay)
+        optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
+        total = self.trainer.max_steps if self.trainer.max_steps > 0 else int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, total), "interval": "step"}}
+
+
+def counted(batch: Batch, losses: Float[Tensor, " b"]) -> Tensor:
+    """Which rows count: those that `target_mask` does not leave out."""
+    return batch.get("target_mask", torch.ones_like(losses, dtype=torch.bool))
