@@ -68,7 +68,7 @@ class PerceiverCLI(LightningCLI):
             default={},
             help="Models by name that `fit` trains after the first, on the same data and steps, for the same table.",
         )
-        parser.add_argument("--save_every", type=PositiveInt | None, default=None, help="Steps between two `last.ckpt`, beside those after each epoch.")
+        parser.add_argument("--save_every", type=PositiveInt | None, default=None, help="Write last.ckpt every so many steps, too.")
         # What a mixture's datasets are for is said once, beside them.
         parser.link_arguments("data", "model.init_args.tasks", compute_fn=tasks_of, apply_on="instantiate")
 
@@ -98,7 +98,8 @@ class PerceiverCLI(LightningCLI):
         if not config["plugins"]:
             kwargs["plugins"] = [WholeCheckpoints()]
         self.timer = Timer()
-        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=[*callbacks, self.timer, LogTrueStep(), RandomState()], **kwargs)
+        callbacks += [self.timer, LogTrueStep(), RandomState()]
+        return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=callbacks, **kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Leaves each data worker a core, where the model computes on the CPU: with more threads than cores a step takes three times as long."""

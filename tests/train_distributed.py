@@ -34,7 +34,7 @@ class Watch(L.Callback):
         self.rows, self.losses = [], []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        batches = trainer.train_dataloader.dataset
+        batches = trainer.train_dataloader.batches
         self.rows.append([tuple(draw) for draw in batches.draws(trainer.global_step)])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -63,7 +63,12 @@ def main(folder: str, devices: str, max_steps: str, stop: str | None = None, res
     trainer.fit(task, toy_mixture(), ckpt_path=str(checkpoint) if resume else None, weights_only=True)
     trainer.save_checkpoint(checkpoint)
     weights = [float(p.double().sum()) for p in task.parameters()]
-    told = {"rows": watch.rows, "losses": watch.losses, "weights": weights, "accuracy": float(trainer.validate(task, toy_mixture())[0]["val/accuracy"])}
+    told = {
+        "rows": watch.rows,
+        "losses": watch.losses,
+        "weights": weights,
+        "accuracy": float(trainer.validate(task, toy_mixture())[0]["val/accuracy"]),
+    }
     (Path(folder) / f"rank-{trainer.global_rank}.json").write_text(json.dumps(told))
 
 

@@ -4,39 +4,120 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perceiver.data.audio_folder import AudioFolder
+    from perceiver.data.audio_manifest import AudioManifest
     from perceiver.data.augment import Augment, JitterSound, Missing, MovePicture
     from perceiver.data.batch import collate
+    from perceiver.data.esc50 import ESC50
+    from perceiver.data.image import Transforms, pixel_statistics
+    from perceiver.data.image_folder import ImageFolder
+    from perceiver.data.image_sets import CIFAR10, CIFAR100, MNIST, FashionMNIST
     from perceiver.data.limits import Limits
+    from perceiver.data.masking import Masking, Spans, WholeWords
     from perceiver.data.mixed import MixedDataModule, Stream
+    from perceiver.data.pairs import DigitSums
     from perceiver.data.quickstart import Quickstart
     from perceiver.data.rows import BadSample, Rows
     from perceiver.data.source import Source
+    from perceiver.data.speech import FreeSpokenDigits, SpeechCommands
+    from perceiver.data.text import TextFiles, TinyShakespeare
+    from perceiver.data.text_noise import ByteNoise, WordDropout
+    from perceiver.data.text_table import Banking77, TextTable
 
 # A dataset is imported when it is asked for: together they need much that one run does not.
 PLACE = {
-    "augment": ("Augment", "JitterSound", "Missing", "MovePicture"),
+    "augment": (
+        "Augment",
+        "JitterSound",
+        "Missing",
+        "MovePicture",
+    ),
+    "audio_folder": ("AudioFolder",),
+    "audio_manifest": ("AudioManifest",),
     "batch": ("collate",),
+    "esc50": ("ESC50",),
+    "image": (
+        "Transforms",
+        "pixel_statistics",
+    ),
+    "image_folder": ("ImageFolder",),
+    "image_sets": (
+        "CIFAR10",
+        "CIFAR100",
+        "FashionMNIST",
+        "MNIST",
+    ),
     "limits": ("Limits",),
-    "mixed": ("MixedDataModule", "Stream"),
+    "masking": (
+        "Masking",
+        "Spans",
+        "WholeWords",
+    ),
+    "mixed": (
+        "MixedDataModule",
+        "Stream",
+    ),
+    "pairs": ("DigitSums",),
     "quickstart": ("Quickstart",),
-    "rows": ("BadSample", "Rows"),
+    "rows": (
+        "BadSample",
+        "Rows",
+    ),
     "source": ("Source",),
+    "speech": (
+        "FreeSpokenDigits",
+        "SpeechCommands",
+    ),
+    "text": (
+        "TextFiles",
+        "TinyShakespeare",
+    ),
+    "text_noise": (
+        "ByteNoise",
+        "WordDropout",
+    ),
+    "text_table": (
+        "Banking77",
+        "TextTable",
+    ),
 }
 MODULE_OF = {name: module for module, names in PLACE.items() for name in names}
 
 __all__ = [
+    "AudioFolder",
+    "AudioManifest",
     "Augment",
     "BadSample",
+    "Banking77",
+    "ByteNoise",
+    "CIFAR10",
+    "CIFAR100",
+    "DigitSums",
+    "ESC50",
+    "FashionMNIST",
+    "FreeSpokenDigits",
+    "ImageFolder",
     "JitterSound",
     "Limits",
+    "MNIST",
+    "Masking",
     "Missing",
     "MixedDataModule",
     "MovePicture",
     "Quickstart",
     "Rows",
     "Source",
+    "Spans",
+    "SpeechCommands",
     "Stream",
+    "TextFiles",
+    "TextTable",
+    "TinyShakespeare",
+    "Transforms",
+    "WholeWords",
+    "WordDropout",
     "collate",
+    "pixel_statistics",
 ]
 
 

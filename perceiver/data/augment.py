@@ -92,7 +92,14 @@ class JitterSound(Augment):
     """
 
     def __init__(
-        self, entry: str = "audio", *, speed: float = 0.2, decibels: float = 6.0, noise: float = 0.005, shift: int = 400, max_samples: int | None = None
+        self,
+        entry: str = "audio",
+        *,
+        speed: float = 0.2,
+        decibels: float = 6.0,
+        noise: float = 0.005,
+        shift: int = 400,
+        max_samples: int | None = None,
     ) -> None:
         self.entry = entry
         self.speed = speed

@@ -117,12 +117,12 @@ class TrainBatches(Batches):
         return self.mixture.draws(step, self.rank, self.world_size)
 
     def contents(self, item: int) -> list[tuple[int, int]]:
-        return [(draw.dataset, draw.index) for draw in self.draws(item)]
+        return [(draw.dataset, draw.row) for draw in self.draws(item)]
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         bad: list[Report] = []
         draws = self.draws(step)
-        rows = [self.members[d.dataset].fetch(d.index, (self.seed, d.dataset, d.epoch), bad)[0] for d in draws]
+        rows = [self.members[d.dataset].fetch(d.row, (self.seed, d.dataset, d.epoch), bad)[0] for d in draws]
         return self.put_together(rows, [d.dataset for d in draws], [True] * len(rows), bad)
 
 

@@ -127,9 +127,9 @@ class Container:
         cover = pyav().stream.Disposition.attached_pic
         streams = [stream for stream in getattr(opened.streams, kind) if not stream.disposition & cover]
         traits = [trait(stream) for stream in streams]
-        found = [stream for number, (stream, trait) in enumerate(zip(streams, traits, strict=True)) if wanted in (number, trait)]
+        found = [stream for number, stream in enumerate(streams) if wanted in (number, traits[number])]
         if not found:
-            there = ", ".join(f"{number} {trait}" for number, trait in enumerate(traits)) or "none"
+            there = ", ".join(f"{number} {what}" for number, what in enumerate(traits)) or "none"
             raise self.bad(f"it has no {kind} stream {wanted!r}; of this kind it has: {there}")
         stream = found[0]
         if stream.codec_context is None:

@@ -41,4 +41,5 @@ class Limits:
         for name, value in found.items():
             limit = getattr(self, name)
             if value > limit:
-                raise BadSample(sample, f"{value:g} {name.replace('_', ' ')} are more than the limit of {limit:g}: raise Limits.{name}, or leave it out")
+                unit = name.replace("_", " ")
+                raise BadSample(sample, f"{value:g} {unit} are more than the limit of {limit:g}: raise Limits.{name}, or leave it out")

@@ -4,22 +4,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from perceiver.data.batches import Batches
+
+def steps_done(data: LightningDataModule) -> int:
+    """Batches that training has taken, in this run and in those that it resumes."""
+    return 0 if data.trainer is None else data.trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
-class Steps(DistributedSampler[int]):
+class Steps(Sampler[int]):
     """The steps of an epoch that are still to do. Which rows a rank takes is decided by the batches, not here.
-
-    It is a distributed sampler for a trainer that puts its own one in the place of any other.
 
     Args:
         done: how many steps training has taken; asked at the start of each epoch.
         per_epoch: steps of an epoch.
     """
 
-    def __init__(self, done: Callable[[], int], per_epoch: int) -> None:  # not the parent's: what it prepares is not used
+    def __init__(self, done: Callable[[], int], per_epoch: int) -> None:
         self.done = done
         self.per_epoch = per_epoch
 
@@ -32,42 +34,37 @@ class Steps(DistributedSampler[int]):
         return self.per_epoch
 
 
-class Turns(DistributedSampler[int]):
-    """All evaluation batches of a rank, in order.
-
-    Args:
-        number: of them.
-    """
-
-    def __init__(self, number: int) -> None:  # not the parent's, as above
-        self.number = number
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.number))
-
-    def __len__(self) -> int:
-        return self.number
-
-
 class WorkerLost(OSError):
     """A data worker was killed, or gave no answer in time."""
 
 
-class MixtureLoader(DataLoader[dict[str, Any]]):
+class MixtureLoader:
     """Loads whole batches by number; a lost or silent worker is an error that names the rows that were waited for.
 
-    Its own generator starts the workers, so that having some does not change the model's random numbers.
+    It has a `DataLoader` rather than being one: Lightning takes any iterable as it is, but gives a loader another sampler when there are
+    several ranks, and makes it anew to predict. Its own generator starts the workers, so that having some does not change
+    the model's random numbers.
 
     Args:
-        batches: by number.
+        batches: by number; with `names`, an error can say which rows an item has.
         sampler: their numbers.
         num_workers: processes that make them.
         timeout: seconds to wait for a batch before its worker counts as hung.
         pin_memory: for copying to a GPU.
     """
 
-    def __init__(self, batches: Batches, sampler: DistributedSampler[int], *, num_workers: int, timeout: float, pin_memory: bool = False) -> None:
-        super().__init__(
+    def __init__(
+        self,
+        batches: Dataset[dict[str, Any]],
+        sampler: Sampler[int] | range,
+        *,
+        num_workers: int,
+        timeout: float,
+        pin_memory: bool = False,
+    ) -> None:
+        self.batches = batches
+        self.numbers = sampler
+        self.loader = DataLoader(
             batches,
             batch_size=None,
             sampler=sampler,
@@ -79,12 +76,17 @@ class MixtureLoader(DataLoader[dict[str, Any]]):
             generator=torch.Generator(),
         )
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """Raises:
-        WorkerLost: naming the worker and the rows.
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Batch after batch.
+
+        Raises:
+            WorkerLost: naming the worker and the rows.
         """
-        waited_for = iter(self.sampler)
-        batches = super().__iter__()
+        waited_for = iter(self.numbers)
+        batches = iter(self.loader)
         while True:
             item = next(waited_for, None)
             try:
@@ -92,15 +94,18 @@ class MixtureLoader(DataLoader[dict[str, Any]]):
             except StopIteration:
                 return
             except RuntimeError as error:
-                told = str(error)
-                if "DataLoader" not in told or "Caught" in told:
+                told = str(error).splitlines()[0].rstrip(".")
+                if not told.startswith("DataLoader"):
                     raise
                 # A hung worker never ends by itself, and would be waited for at exit.
-                for worker in getattr(self._iterator, "_workers", []):
+                for worker in getattr(batches, "_workers", []):
                     worker.kill()
-                rows = self.dataset.names(item) if isinstance(self.dataset, Batches) and item is not None else []
-                raise WorkerLost(f"{told.splitlines()[0].rstrip('.')}, while batch {item} was waited for, with rows {shortened(rows)}") from error
+                raise WorkerLost(f"{told}, while batch {item} was waited for{self._rows_of(item)}") from error
             yield batch
+
+    def _rows_of(self, item: int | None) -> str:
+        names = getattr(self.batches, "names", None)
+        return "" if names is None or item is None else f", with rows {shortened(names(item))}"
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: where training stands is in the trainer's own counters, and which rows come next follows from that."""
@@ -110,7 +115,7 @@ class MixtureLoader(DataLoader[dict[str, Any]]):
         """Nothing to do; see `state_dict`."""
 
 
-def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+def as_it_is(batch: Any) -> Any:
     """The batch: items are whole batches already."""
     return batch
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -10,7 +11,7 @@ import torch
 
 from perceiver.data.augment import Augment
 from perceiver.data.batches import Batches, EvalBatches, Member, TrainBatches, without_report
-from perceiver.data.loader import MixtureLoader, Steps, Turns, shortened
+from perceiver.data.loader import MixtureLoader, Steps, shortened, steps_done
 from perceiver.data.mixture import Mixture, shares
 from perceiver.data.rows import Rows
 from perceiver.data.source import SPLITS, Source, Split
@@ -162,7 +163,7 @@ class MixedDataModule(L.LightningDataModule):
         rank, world_size = self._rank()
         batches = TrainBatches(self.members("train"), self.entries, self.ragged, self.mixture(), rank=rank, world_size=world_size)
         batches.draws(0)
-        return self._loader(batches, Steps(self.steps_done, self.steps_per_epoch))
+        return self._loader(batches, Steps(partial(steps_done, self), self.steps_per_epoch))
 
     def val_dataloader(self) -> MixtureLoader:
         """All validation rows."""
@@ -175,10 +176,6 @@ class MixedDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> MixtureLoader:
         """All test rows."""
         return self._eval_loader("test")
-
-    def steps_done(self) -> int:
-        """Batches that training has taken, in this run and in those that it resumes."""
-        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> dict[str, Any]:
         """Takes the report of bad samples out of a batch, and acts on it.
@@ -211,9 +208,9 @@ class MixedDataModule(L.LightningDataModule):
     def _eval_loader(self, split: Split) -> MixtureLoader:
         rank, world_size = self._rank()
         batches = EvalBatches(self.members(split), self.entries, self.ragged, self.eval_batch_size, rank=rank, world_size=world_size)
-        return self._loader(batches, Turns(len(batches)))
+        return self._loader(batches, range(len(batches)))
 
-    def _loader(self, batches: Batches, sampler: Steps | Turns) -> MixtureLoader:
+    def _loader(self, batches: Batches, sampler: Steps | range) -> MixtureLoader:
         return MixtureLoader(batches, sampler, num_workers=self.num_workers, timeout=self.timeout, pin_memory=torch.cuda.is_available())
 
     def _plan(self) -> dict[str, Any]:

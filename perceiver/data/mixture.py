@@ -26,7 +26,7 @@ class Draw(NamedTuple):
     """One row of a step: dataset and row number, and how often the dataset was gone through before."""
 
     dataset: int
-    index: int
+    row: int
     epoch: int
 
 

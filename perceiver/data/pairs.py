@@ -25,7 +25,9 @@ class DigitSums(Source):
     def __init__(self, images: Source, sounds: Source) -> None:
         for source in (images, sounds):
             if len(source.classes) != 10:
-                raise ValueError(f"{type(source).__name__} has {len(source.classes)} classes, and sums are made of ten digits: give a dataset of digits")
+                raise ValueError(
+                    f"{type(source).__name__} has {len(source.classes)} classes, and sums are made of ten digits: give a dataset of digits"
+                )
         if shared := set(images.entries) & set(sounds.entries):
             raise ValueError(f"both datasets call an entry {', '.join(shared)}: name one of them otherwise")
         self.images = images

@@ -6,7 +6,7 @@ The question decides which modality counts, so no modality alone can answer. The
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from perceiver.data.augment import grain, jitter_sound, move_picture
 from perceiver.data.batch import collate
+from perceiver.data.loader import MixtureLoader, Steps, steps_done
 from perceiver.tokenizer import encode
 
 SAMPLE_RATE = 8_000  # Hz
@@ -137,26 +138,30 @@ class Questions(Dataset[dict[str, Any]]):
         }
 
 
-class Endless(Sampler[int]):
-    """Row numbers that never come again: epoch e of n rows is e * n, e * n + 1, and so on.
+class QuestionBatches(Dataset[dict[str, Any]]):
+    """The batch of each training step, rows one after another; no row comes twice.
 
     Args:
-        rows: in an epoch.
+        rows: without end.
+        batch_size: rows of a step, all ranks together.
+        rank: whose rows these are.
+        world_size: number of ranks.
+
+    Raises:
+        ValueError: when the batch cannot be shared equally among the ranks.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: Questions, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size % world_size:
+            raise ValueError(f"batch_size={batch_size} rows cannot be shared equally among {world_size} ranks: choose a multiple")
         self.rows = rows
-        self.epoch = 0
+        self.batch_size = batch_size
+        self.mine = batch_size // world_size
+        self.rank = rank
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.rows, (self.epoch + 1) * self.rows))
-
-    def __len__(self) -> int:
-        return self.rows
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        first = step * self.batch_size + self.rank * self.mine
+        return COLLATE([self.rows[number] for number in range(first, first + self.mine)])
 
 
 class Quickstart(L.LightningDataModule):
@@ -164,8 +169,8 @@ class Quickstart(L.LightningDataModule):
 
     Args:
         root: the folder `data/quickstart` of the repository.
-        batch_size: rows in a training batch.
-        steps_per_epoch: training batches between two validations; no row comes twice, in one epoch or the next.
+        batch_size: rows in a training batch, all ranks together.
+        steps_per_epoch: training batches between two validations; no row comes twice, in one epoch or the next, resumed or not.
         turns: kinds of question in training, in the order of their turns.
         val_rows: rows of validation, a quarter of each kind.
         test_rows: rows of the test, likewise.
@@ -219,17 +224,12 @@ class Quickstart(L.LightningDataModule):
             self._splits[name] = Split(self.root, name)
         return self._splits[name]
 
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Augmented rows, without end."""
+    def train_dataloader(self) -> MixtureLoader:
+        """Augmented rows, without end, from where training stands."""
         rows = Questions(self.split("train"), self.seed, turns=self.turns, augment=jitter)
-        return DataLoader(
-            rows,
-            batch_size=self.batch_size,
-            sampler=Endless(self.steps_per_epoch * self.batch_size),
-            collate_fn=COLLATE,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
+        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        batches = QuestionBatches(rows, self.batch_size, rank=rank, world_size=world_size)
+        return MixtureLoader(batches, Steps(partial(steps_done, self), self.steps_per_epoch), num_workers=self.num_workers, timeout=300.0)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Voices and pictures that are neither in training nor in the test."""

@@ -56,7 +56,7 @@ def behind_id3(opened: BinaryIO) -> int:
         tag = opened.read(10)
         if len(tag) < 10 or tag[:3] != b"ID3":
             return begin
-        begin += 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True)) + (10 if tag[5] & 0x10 else 0)
+        begin += 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
 
 
 class WavFormat(NamedTuple):

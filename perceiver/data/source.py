@@ -39,7 +39,7 @@ class Source(ABC):
             raise ValueError(f"{type(self).__name__} has no classes to learn: give its rows labels")
         return {"task": "classification", "num_classes": len(self.classes)}
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most datasets of one's own have nothing to fetch
         """Fetches and verifies what is not there yet. One process calls it, before the others read.
 
         Raises:

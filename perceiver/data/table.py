@@ -6,8 +6,10 @@ What is wrong with a table is said with its file and line, when it is read: noth
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -106,8 +108,7 @@ def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON, which by itself would silently keep the last of two values."""
     cells = dict(pairs)
     if len(cells) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} comes twice in one object")
+        raise ValueError(f"{first_repeated(key for key, _ in pairs)!r} comes twice in one object")
     return cells
 
 
@@ -119,8 +120,8 @@ def no_json(constant: str) -> NoReturn:
 def parquet_lines(file: Path, required: Sequence[str]) -> Iterator[Line]:
     """The rows of a Parquet file; see `read_table`."""
     try:
-        import pyarrow
-        from pyarrow import parquet
+        arrow = import_module("pyarrow")
+        parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise ImportError(f"reading {file} needs pyarrow, which is not installed: pip install perceiver-lightning[parquet]") from error
     number = 0
@@ -131,7 +132,7 @@ def parquet_lines(file: Path, required: Sequence[str]) -> Iterator[Line]:
                 for cells in batch.to_pylist():
                     number += 1
                     yield Line(number, cells)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         wrong(file, number + 1, f"cannot be read, the file is broken Parquet: {' '.join(str(error).split())}")
 
 
@@ -165,10 +166,15 @@ def check_columns(file: Path, columns: Sequence[str], required: Sequence[str], n
         ValueError: when one of them is missing, naming those that are there, or when one comes twice.
     """
     place = file if number is None else f"{file}, line {number}"
-    if twice := sorted({column for column in columns if columns.count(column) > 1}):
-        raise ValueError(f"{place} has the column {twice[0]!r} twice: rename one of them")
+    if (twice := first_repeated(columns)) is not None:
+        raise ValueError(f"{place} has the column {twice!r} twice: rename one of them")
     if missing := [column for column in required if column not in columns]:
         raise ValueError(f"{place} has no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, columns)) or 'none'}")
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that comes more than once, if there is one."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def wrong(file: Path, number: int, what: str) -> NoReturn:

@@ -8,6 +8,7 @@ Letters: b rows of the batch, r rows of one task, o output queries, k outputs of
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -83,6 +84,7 @@ class MultitaskPerceiver(nn.Module):
         if not 0 <= min(numbers) <= max(numbers) < len(self.readouts):
             raise ValueError(f"dataset numbers {numbers} of a batch: this model has {len(self.readouts)} tasks, numbered from 0")
         outputs = {}
+        readout: Any
         for number, (name, readout) in enumerate(self.readouts.items()):
             if number not in numbers:
                 continue

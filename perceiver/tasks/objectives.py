@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -17,7 +17,12 @@ def train(folder: Path, devices: int, *options: str) -> list[dict]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     script = Path(__file__).parent.parent / "train_distributed.py"
     done = subprocess.run(
-        [sys.executable, script, str(folder), str(devices), str(STEPS), *options], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200
+        [sys.executable, script, str(folder), str(devices), str(STEPS), *options],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(devices)]

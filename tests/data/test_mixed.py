@@ -1,5 +1,7 @@
 """The datamodule of a mixture: whole batches, nothing lost, bad samples counted, lost workers named."""
 
+import gc
+import multiprocessing
 import os
 import signal
 import time
@@ -13,7 +15,7 @@ from toy_datasets import AddNoise, ToyImages, ToyRows, ToySounds, make_image, to
 
 from perceiver.data.augment import Augment, JitterSound, Missing, MovePicture
 from perceiver.data.batches import EvalBatches, Member, TrainBatches
-from perceiver.data.loader import MixtureLoader, Steps, Turns, WorkerLost
+from perceiver.data.loader import MixtureLoader, Steps, WorkerLost
 from perceiver.data.mixed import MixedDataModule, Stream
 from perceiver.data.mixture import Mixture
 
@@ -103,7 +105,7 @@ def test_a_sample_that_cannot_be_read_is_logged_with_its_id_and_replaced_by_the_
     told = sorted(record.getMessage() for record in caplog.records)
     assert [message.split(" ")[0] for message in told] == ["images/row-40", "images/row-7", "images/row-8"]
     assert all("it is broken" in message for message in told)
-    assert "bad_samples" not in batch and same(batch, data.on_before_batch_transfer(data.train_dataloader().dataset[0], 0))
+    assert "bad_samples" not in batch and same(batch, data.on_before_batch_transfer(data.train_dataloader().batches[0], 0))
     assert len(caplog.records) == 3  # each is told once
 
 
@@ -145,12 +147,14 @@ def hung(index: int, draw: np.random.Generator) -> dict:
 @pytest.mark.parametrize(("fate", "said"), [(killed, "exited unexpectedly|killed"), (hung, "timed out")])
 def test_a_worker_that_is_killed_or_hangs_is_an_error_that_names_the_rows_and_leaves_nothing_behind(fate, said):
     batches = EvalBatches([Member("images", "train", ToyRows(5, fate))], ["image"], [], 2)
-    loader = MixtureLoader(batches, Turns(len(batches)), num_workers=1, timeout=2.0)
+    loader = MixtureLoader(batches, range(len(batches)), num_workers=1, timeout=2.0)
     began = time.monotonic()
     with pytest.raises(WorkerLost, match=rf"(?i)({said}).*batch 0 .* rows images/row-0, images/row-1"):
         list(loader)
     assert time.monotonic() - began < 10
-    assert not any(worker.is_alive() for worker in loader._iterator._workers if worker.join(5) is None)
+    del loader
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
 def test_an_error_in_a_worker_is_that_error_and_not_a_lost_worker():
@@ -159,7 +163,7 @@ def test_an_error_in_a_worker_is_that_error_and_not_a_lost_worker():
 
     batches = EvalBatches([Member("images", "train", ToyRows(5, wrong))], ["image"], [], 2)
     with pytest.raises(ValueError, match="the table is wrong"):
-        list(MixtureLoader(batches, Turns(len(batches)), num_workers=1, timeout=20.0))
+        list(MixtureLoader(batches, range(len(batches)), num_workers=1, timeout=20.0))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from builders import bounded
 from hypothesis import given
 from hypothesis import strategies as st
+
 from perceiver.data.mixture import CHUNK, Mixture, shares
 from perceiver.data.permutation import key_of, permute
 
@@ -57,13 +58,13 @@ def test_each_row_of_a_dataset_comes_once_in_each_pass(rows_per_dataset):
         last = max(draw.epoch for draw in seen if draw.dataset == dataset)
         assert last > 3
         for epoch in range(last):  # the last pass is not over
-            assert {draw.index for draw in seen if draw.dataset == dataset and draw.epoch == epoch} == set(range(size))
+            assert {draw.row for draw in seen if draw.dataset == dataset and draw.epoch == epoch} == set(range(size))
 
 
 def test_passes_come_in_different_orders_and_so_do_seeds():
     def order(seed: int, epoch: int) -> list[int]:
         used = mixture(seed=seed)
-        return [d.index for step in range(100) for d in used.draws(step) if d.dataset == 0 and d.epoch == epoch]
+        return [d.row for step in range(100) for d in used.draws(step) if d.dataset == 0 and d.epoch == epoch]
 
     assert order(3, 0) != order(3, 1) != order(5, 1)
     assert sorted(order(3, 0)) == sorted(order(3, 1)) == sorted(order(5, 1))

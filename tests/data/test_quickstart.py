@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from perceiver.data import Quickstart, collate
-from perceiver.data.quickstart import ANSWERS, KINDS, SPLITS, Endless, Questions, Split, answer, jitter
+from perceiver.data.quickstart import ANSWERS, KINDS, SPLITS, QuestionBatches, Questions, Split, answer, jitter
 from perceiver.tokenizer import decode
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,10 +80,17 @@ def test_the_kinds_of_question_take_turns_and_half_of_the_same_are_the_same(spli
 
 
 def test_epochs_never_repeat_a_row():
-    sampler = Endless(7)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    assert first == list(range(7)) and list(sampler) == list(range(7, 14))
+    rows = Questions(Split(FOLDER, "train"), 3)
+    sounds = [row for step in range(3) for row in QuestionBatches(rows, 6)[step]["audio"].sum((1, 2)).tolist()]
+    assert len(set(sounds)) == 18
+
+
+def test_ranks_share_a_batch():
+    rows = Questions(Split(FOLDER, "train"), 3)
+    whole, parts = QuestionBatches(rows, 6)[5], [QuestionBatches(rows, 6, rank=rank, world_size=2)[5] for rank in range(2)]
+    assert torch.equal(torch.cat([part["image"] for part in parts]), whole["image"])
+    with pytest.raises(ValueError, match="batch_size=6 rows cannot be shared equally among 4 ranks"):
+        QuestionBatches(rows, 6, world_size=4)
 
 
 def test_a_batch_holds_what_the_model_reads():

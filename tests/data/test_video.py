@@ -183,10 +183,10 @@ def test_no_sound_is_heard_outside_its_stream(tmp_path, start, complaint):
 
 
 def test_the_extent_is_where_all_streams_have_something(tmp_path):
-    file = write_clip(tmp_path / "a.mov", dim, chirp, picture_at=0.2, sound_at=0.3, seconds=1.2, **PCM)
+    file = write_clip(tmp_path / "a.mov", dim, chirp, picture_at=0.2, sound_at=0.2995, seconds=1.2, **PCM)
     both = extent(file, "a clip", frames=Frames(1, SIZE), sound=Sound(16_000), limits=LIMITS)
     assert both == (0.3, 1.4)
-    assert extent(file, "a clip", frames=None, sound=Sound(16_000), limits=LIMITS) == (0.3, 1.5)
+    assert extent(file, "a clip", frames=None, sound=Sound(16_000), limits=LIMITS) == (0.3, 1.499)
 
 
 @real
@@ -195,6 +195,18 @@ def test_a_stream_that_is_not_there_is_missed_by_naming_those_that_are():
         clip(NASA, frames=Frames(3, SIZE, stream=2))
     with pytest.raises(BadSample, match="it has no audio stream 'fra'; of this kind it has: 0 eng, 1 eng"):
         clip(NASA, sound=Sound(16_000, stream="fra"))
+
+
+def test_a_cover_is_no_video_stream(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        cover = container.add_stream("mjpeg", rate=5, width=32, height=32, pix_fmt="yuvj420p")
+        cover.disposition = av.stream.Disposition.attached_pic
+        film = container.add_stream("libx264", rate=5, width=16, height=16, pix_fmt="yuv420p")
+        for stream in (cover, film):
+            frame = av.VideoFrame.from_ndarray(np.zeros((stream.height, stream.width, 3), np.uint8), format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode()])
+    with pytest.raises(BadSample, match=r"of this kind it has: 0 \(16, 16\)$"):
+        clip(tmp_path / "a.mp4", frames=Frames(3, SIZE, stream=1))
 
 
 def test_a_sound_file_has_no_video_stream(tmp_path):
@@ -259,12 +271,27 @@ def test_corrupt_content_is_refused_rather_than_painted_over(tmp_path, packet):
         clip(tmp_path / "a.mp4", sound=None)
 
 
-@pytest.mark.parametrize("content", [b"", b"no video at all\n" * 99, b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n"])
+@pytest.mark.parametrize("lost", [9, 12, 20])
+def test_a_packet_that_was_lost_on_the_way_is_missed(tmp_path, lost):
+    file = write_clip(tmp_path / "a.ts", lambda time: time / 2, chirp)
+    data = file.read_bytes()
+    packets = [data[start : start + 188] for start in range(0, len(data), 188)]
+    of_pictures = [number for number, packet in enumerate(packets) if int.from_bytes(packet[1:3]) & 0x1FFF == 0x100]
+    del packets[of_pictures[lost]]
+    file.write_bytes(b"".join(packets))
+    with pytest.raises(BadSample, match="^a clip: its video is corrupt at"):
+        clip(file, start=0.1, seconds=1.2, sound=None)
+
+
+PLAYLISTS = (b"ffconcat version 1.0\nfile other.ts\n", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all\n" * 99, *PLAYLISTS])
 def test_what_is_no_video_is_refused_and_a_playlist_opens_no_other_file(tmp_path, content):
     write_clip(tmp_path / "other.ts", dim, chirp)
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(BadSample, match="a clip: it is corrupt, cut off, or in none of the formats mov"):
-        clip(tmp_path / "a.mp4")
+        clip(tmp_path / "a.mp4", start=0.1)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
@@ -286,15 +313,29 @@ def test_a_hole_in_the_sound_is_refused_not_closed(tmp_path):
         clip(tmp_path / "a.mkv", frames=None, sound=Sound(8_000))
 
 
+OPEN_GROUPS = {"x264-params": "open-gop=1:bframes=3:keyint=8:scenecut=0"}
+
+
 @pytest.mark.parametrize("suffix", [".ts", ".mp4"])
 def test_frames_that_refer_to_what_was_skipped_are_decoded_from_further_back(tmp_path, suffix):
-    groups = {"x264-params": "open-gop=1:bframes=3:keyint=8:scenecut=0"}
-    file = write_clip(tmp_path / f"a{suffix}", lambda time: time / 2, chirp, **groups)
+    file = write_clip(tmp_path / f"a{suffix}", lambda time: time / 2, chirp, **OPEN_GROUPS)
     with av.open(str(file)) as container:
         everything = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    for start in np.linspace(0.1, 1.3, 13):
-        video, _ = clip(file, start=float(start), seconds=0.06, frames=Frames(1, (16, 16)), sound=None)
-        assert np.array_equal(video[0].permute(1, 2, 0), [pixels for time, pixels in everything if time <= start + 0.03][-1])
+    for start in np.linspace(0.1, 1.0, 10):
+        video, _ = clip(file, start=float(start), seconds=0.36, frames=Frames(3, (16, 16)), sound=None)
+        reference = [[pixels for time, pixels in everything if time <= start + part * 0.12 + 0.06][-1] for part in range(3)]
+        assert np.array_equal(video.permute(0, 2, 3, 1), np.stack(reference))
+
+
+@pytest.mark.parametrize("groups", [{}, OPEN_GROUPS], ids=["closed", "open"])
+def test_a_recording_that_begins_in_the_middle_is_shown_from_its_first_whole_picture_on(tmp_path, groups):
+    file = write_clip(tmp_path / "a.ts", lambda time: time / 2, chirp, **groups)
+    wanted, _ = clip(file, start=0.8, frames=Frames(3, (16, 16)), sound=None)
+    data = file.read_bytes()
+    file.write_bytes(data[188 * 30 :])
+    assert torch.equal(clip(file, start=0.8, frames=Frames(3, (16, 16)), sound=None)[0], wanted)
+    with pytest.raises(BadSample, match="no frame is shown at 0.183 s: the first one comes at"):
+        clip(file, start=0.1, sound=None)
 
 
 def test_a_picture_that_was_filmed_sideways_is_turned_upright(tmp_path):

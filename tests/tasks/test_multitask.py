@@ -169,10 +169,15 @@ def test_a_masked_row_without_a_word_has_loss_zero():
 def test_a_checkpoint_made_in_python_holds_plain_data_alone(tmp_path):
     task = multitask(toy_mixture().tasks)
     trainer = L.Trainer(
-        default_root_dir=tmp_path, max_steps=1, logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0
+        default_root_dir=tmp_path,
+        max_steps=1,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
     )
     task.warmup_steps = 0
     trainer.fit(task, toy_mixture())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]["tasks"] == toy_mixture().tasks
-
