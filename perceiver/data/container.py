@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import dropwhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -145,13 +144,8 @@ class Container:
         return stream
 
     def _frames(self, opened: Any, stream: Any) -> Iterator[Any]:
-        """What a stream holds from the next packet on that can be decoded by itself, checked."""
-        packets = dropwhile(lambda packet: not packet.is_keyframe, opened.demux(stream))
-        start = None
-        for packet in packets:
-            start = packet.pts if start is None else start
-            if None not in (packet.pts, start) and packet.pts < start:
-                continue  # shown before the packet where decoding began, and predicted from what came before that
+        """What a stream holds from here on, checked."""
+        for packet in opened.demux(stream):
             for frame in packet.decode():
                 if frame.pts is None or frame.is_corrupt or packet.is_corrupt:
                     raise self.bad(f"its {stream.type} is corrupt{'' if frame.pts is None else f' at {frame.time:.3f} s'}")

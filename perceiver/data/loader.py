@@ -97,9 +97,8 @@ class MixtureLoader:
                 told = str(error).splitlines()[0].rstrip(".")
                 if not told.startswith("DataLoader"):
                     raise
-                # A hung worker never ends by itself, and would be waited for at exit.
-                for worker in getattr(batches, "_workers", []):
-                    worker.kill()
+                # A hung worker never ends by itself: torch waits five seconds for it, and then ends it.
+                getattr(batches, "_shutdown_workers", lambda: None)()
                 raise WorkerLost(f"{told}, while batch {item} was waited for{self._rows_of(item)}") from error
             yield batch
 

@@ -183,10 +183,21 @@ def test_no_sound_is_heard_outside_its_stream(tmp_path, start, complaint):
 
 
 def test_the_extent_is_where_all_streams_have_something(tmp_path):
-    file = write_clip(tmp_path / "a.mov", dim, chirp, picture_at=0.2, sound_at=0.2995, seconds=1.2, **PCM)
+    file = write_clip(tmp_path / "a.mov", dim, chirp, picture_at=0.2, sound_at=0.3, seconds=1.2, **PCM)
     both = extent(file, "a clip", frames=Frames(1, SIZE), sound=Sound(16_000), limits=LIMITS)
     assert both == (0.3, 1.4)
-    assert extent(file, "a clip", frames=None, sound=Sound(16_000), limits=LIMITS) == (0.3, 1.499)
+    assert extent(file, "a clip", frames=None, sound=Sound(16_000), limits=LIMITS) == (0.3, 1.5)
+
+
+@pytest.mark.parametrize("rate", [44_100, 22_050])
+def test_there_is_sound_and_a_picture_from_where_the_extent_begins_to_where_it_ends(tmp_path, rate):
+    file = write_clip(tmp_path / "a.ts", dim, chirp, rate=rate)  # its clock does not tick in milliseconds
+    frames, sound = Frames(40, SIZE), Sound(rate)
+    for wanted in ({"frames": frames, "sound": None}, {"frames": None, "sound": sound}, {"frames": frames, "sound": sound}):
+        begin, end = extent(file, "a clip", limits=LIMITS, **wanted)
+        video, audio = clip(file, start=begin, seconds=end - begin, **wanted)
+        assert video is None or len(video) == 40
+        assert audio is None or audio.shape[1] == round((end - begin) * rate)
 
 
 @real
@@ -321,7 +332,7 @@ def test_frames_that_refer_to_what_was_skipped_are_decoded_from_further_back(tmp
     file = write_clip(tmp_path / f"a{suffix}", lambda time: time / 2, chirp, **OPEN_GROUPS)
     with av.open(str(file)) as container:
         everything = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    for start in np.linspace(0.1, 1.0, 10):
+    for start in np.linspace(0.113, 1.013, 10):
         video, _ = clip(file, start=float(start), seconds=0.36, frames=Frames(3, (16, 16)), sound=None)
         reference = [[pixels for time, pixels in everything if time <= start + part * 0.12 + 0.06][-1] for part in range(3)]
         assert np.array_equal(video.permute(0, 2, 3, 1), np.stack(reference))
