@@ -63,21 +63,14 @@ def start_of(row):
 def test_clips_of_evaluation_follow_one_another_from_where_a_file_begins(folder, split):
     root, names = folder
     rows = clips(root).rows(split)
-    assert len(rows) == 4 + 3
-    assert [rows.name(index) for index in range(7)] == [
-        f"{file}, clip {k}" for file, count in zip(sorted(names[split]), counts(names[split]), strict=True) for k in range(count)
-    ]
-    found = [rows.row(index, np.random.default_rng(index)) for index in range(7)]
-    starts = [0.0, 0.7, 1.4, 2.1], [0.5, 1.2, 1.9]
-    expected = [start for name in sorted(names[split]) for start in starts[names[split].index(name)]]
-    assert np.allclose([start_of(row) for row in found], expected, atol=1e-4)
+    starts = dict(zip(names[split], ([0.0, 0.7, 1.4, 2.1], [0.5, 1.2, 1.9]), strict=True))
+    expected = [(f"{file}, clip {number}", start) for file in sorted(starts) for number, start in enumerate(starts[file])]
+    found = [rows.row(index, np.random.default_rng(index)) for index in range(len(rows))]
+    assert [rows.name(index) for index in range(len(rows))] == [name for name, _ in expected]
+    assert np.allclose([start_of(row) for row in found], [start for _, start in expected], atol=1e-4)
     for row in found:
         assert row["video"].shape == (3, 3, 16, 16) and row["video"].dtype == torch.uint8
         assert row["audio"].shape == (1, 700) and row["audio"].dtype == torch.float32
-
-
-def counts(names):
-    return [(4, 3)[names.index(name)] for name in sorted(names)]
 
 
 def test_frames_and_sound_of_a_training_clip_are_of_one_time_wherever_it_starts(folder):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from perceiver.data.audio import downmix
+from perceiver.data.container import Container
 from perceiver.data.limits import Limits
 from perceiver.data.rows import BadSample
 from perceiver.data.video import Frames, Sound, extent, read_clip
@@ -336,6 +337,23 @@ def test_frames_that_refer_to_what_was_skipped_are_decoded_from_further_back(tmp
         video, _ = clip(file, start=float(start), seconds=0.36, frames=Frames(3, (16, 16)), sound=None)
         reference = [[pixels for time, pixels in everything if time <= start + part * 0.12 + 0.06][-1] for part in range(3)]
         assert np.array_equal(video.permute(0, 2, 3, 1), np.stack(reference))
+
+
+def test_no_frame_comes_twice_when_decoding_starts_again_further_back(tmp_path, monkeypatch):
+    container = Container(write_clip(tmp_path / "a.mp4", dim, chirp), "a clip", LIMITS)
+    expected = [frame.time for frame in container.decoded("video", 0, 0.7)]
+    whole, starts = Container._frames, []
+
+    def broken_at_first(self, opened, stream):
+        starts.append(stream)
+        for number, frame in enumerate(whole(self, opened, stream)):
+            if len(starts) == 1 and number == 5:
+                raise self.bad("it refers to what was skipped")
+            yield frame
+
+    monkeypatch.setattr(Container, "_frames", broken_at_first)
+    found = [frame.time for frame in container.decoded("video", 0, 0.7)]
+    assert len(starts) == 2 and found == expected
 
 
 @pytest.mark.parametrize("groups", [{}, OPEN_GROUPS], ids=["closed", "open"])
