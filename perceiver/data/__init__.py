@@ -8,11 +8,14 @@ if TYPE_CHECKING:
     from perceiver.data.audio_manifest import AudioManifest
     from perceiver.data.augment import Augment, JitterSound, Missing, MovePicture
     from perceiver.data.batch import collate
+    from perceiver.data.clips import VideoClips
+    from perceiver.data.columns import AudioColumn, Column, ImageColumn, TextColumn, VideoColumn, VideoSoundColumn
     from perceiver.data.esc50 import ESC50
     from perceiver.data.image import Transforms, pixel_statistics
     from perceiver.data.image_folder import ImageFolder
-    from perceiver.data.image_sets import CIFAR10, CIFAR100, MNIST, FashionMNIST
+    from perceiver.data.image_sets import CIFAR10, CIFAR100, FashionMNIST, MNIST
     from perceiver.data.limits import Limits
+    from perceiver.data.manifest import Manifest
     from perceiver.data.masking import Masking, Spans, WholeWords
     from perceiver.data.mixed import MixedDataModule, Stream
     from perceiver.data.pairs import DigitSums
@@ -23,67 +26,38 @@ if TYPE_CHECKING:
     from perceiver.data.text import TextFiles, TinyShakespeare
     from perceiver.data.text_noise import ByteNoise, WordDropout
     from perceiver.data.text_table import Banking77, TextTable
+    from perceiver.data.video import Frames, Sound
 
 # A dataset is imported when it is asked for: together they need much that one run does not.
 PLACE = {
-    "augment": (
-        "Augment",
-        "JitterSound",
-        "Missing",
-        "MovePicture",
-    ),
     "audio_folder": ("AudioFolder",),
     "audio_manifest": ("AudioManifest",),
+    "augment": ("Augment", "JitterSound", "Missing", "MovePicture"),
     "batch": ("collate",),
+    "clips": ("VideoClips",),
+    "columns": ("AudioColumn", "Column", "ImageColumn", "TextColumn", "VideoColumn", "VideoSoundColumn"),
     "esc50": ("ESC50",),
-    "image": (
-        "Transforms",
-        "pixel_statistics",
-    ),
+    "image": ("Transforms", "pixel_statistics"),
     "image_folder": ("ImageFolder",),
-    "image_sets": (
-        "CIFAR10",
-        "CIFAR100",
-        "FashionMNIST",
-        "MNIST",
-    ),
+    "image_sets": ("CIFAR10", "CIFAR100", "FashionMNIST", "MNIST"),
     "limits": ("Limits",),
-    "masking": (
-        "Masking",
-        "Spans",
-        "WholeWords",
-    ),
-    "mixed": (
-        "MixedDataModule",
-        "Stream",
-    ),
+    "manifest": ("Manifest",),
+    "masking": ("Masking", "Spans", "WholeWords"),
+    "mixed": ("MixedDataModule", "Stream"),
     "pairs": ("DigitSums",),
     "quickstart": ("Quickstart",),
-    "rows": (
-        "BadSample",
-        "Rows",
-    ),
+    "rows": ("BadSample", "Rows"),
     "source": ("Source",),
-    "speech": (
-        "FreeSpokenDigits",
-        "SpeechCommands",
-    ),
-    "text": (
-        "TextFiles",
-        "TinyShakespeare",
-    ),
-    "text_noise": (
-        "ByteNoise",
-        "WordDropout",
-    ),
-    "text_table": (
-        "Banking77",
-        "TextTable",
-    ),
+    "speech": ("FreeSpokenDigits", "SpeechCommands"),
+    "text": ("TextFiles", "TinyShakespeare"),
+    "text_noise": ("ByteNoise", "WordDropout"),
+    "text_table": ("Banking77", "TextTable"),
+    "video": ("Frames", "Sound"),
 }
 MODULE_OF = {name: module for module, names in PLACE.items() for name in names}
 
 __all__ = [
+    "AudioColumn",
     "AudioFolder",
     "AudioManifest",
     "Augment",
@@ -92,28 +66,37 @@ __all__ = [
     "ByteNoise",
     "CIFAR10",
     "CIFAR100",
+    "Column",
     "DigitSums",
     "ESC50",
     "FashionMNIST",
+    "Frames",
     "FreeSpokenDigits",
+    "ImageColumn",
     "ImageFolder",
     "JitterSound",
     "Limits",
     "MNIST",
+    "Manifest",
     "Masking",
     "Missing",
     "MixedDataModule",
     "MovePicture",
     "Quickstart",
     "Rows",
+    "Sound",
     "Source",
     "Spans",
     "SpeechCommands",
     "Stream",
+    "TextColumn",
     "TextFiles",
     "TextTable",
     "TinyShakespeare",
     "Transforms",
+    "VideoClips",
+    "VideoColumn",
+    "VideoSoundColumn",
     "WholeWords",
     "WordDropout",
     "collate",

@@ -1,11 +1,16 @@
 """Ablation: what a model answers when a modality is taken away."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 SUFFIXES = ("", "_length", "_mask")
+
+
+def removable(batch: Mapping[str, Tensor], modalities: Collection[str]) -> list[str]:
+    """The modalities of a batch that can be taken away: not the only one, and not one whose own content is asked for (`<modality>_target`)."""
+    return [name for name in modalities if len(modalities) > 1 and f"{name}_target" not in batch]
 
 
 def without(batch: Mapping[str, Tensor], modality: str) -> dict[str, Tensor]:

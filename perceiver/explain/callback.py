@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from perceiver.adapters import Inputs
-from perceiver.explain.ablation import without
+from perceiver.explain.ablation import removable, without
 from perceiver.explain.page import write_page
 from perceiver.explain.samples import Plain, head, layer_label, samples, view_of
 from perceiver.explain.table import by_dataset, names_of, remarks, tables
@@ -65,7 +65,7 @@ class ModalityReport(Callback):
         names = [task.datasets[int(d)] for d in dataset]
         counts = batch.get("target_mask", torch.ones(size, dtype=torch.bool))  # as in the accuracy it is compared with
         counted = [name for name, has_target in zip(names, counts.tolist(), strict=True) if has_target]
-        for modality in tokens if len(tokens) > 1 else ():
+        for modality in removable(batch, tokens):
             losses, right = task.judge(without(batch, modality))
             self._add(f"test/accuracy_without_{modality}", counted, right[counts])
             self._add(f"test/loss_without_{modality}", counted, losses[counts])

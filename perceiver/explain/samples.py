@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.adapters import AudioPatches, ImagePatches, LogMel, TextBytes
-from perceiver.explain.ablation import without
+from perceiver.explain.ablation import removable, without
 from perceiver.soft_weights import AttentionMap, record_attention
 from perceiver.tokenizer import decode
 from perceiver.tokens import Tokens
@@ -106,7 +106,7 @@ def samples(
     """
     with record_attention(task, layers) as maps:
         full = task.probabilities(batch)
-    ablated = {name: task.probabilities(without(batch, name)) for name in tokens if len(tokens) > 1}
+    ablated = {name: task.probabilities(without(batch, name)) for name in removable(batch, tokens)}
     size = len(full)
     masks = {name: t.attendable(size) for name, t in tokens.items()}
     lengths = {name: batch.get(f"{name}_length") for name in tokens}

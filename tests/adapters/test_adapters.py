@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
 from perceiver import tokenizer
-from perceiver.adapters import Adapter, AudioPatches, ImagePatches, ImagePixels, LogMel, TextBytes
+from perceiver.adapters import Adapter, AudioPatches, ByteNgrams, ImagePatches, ImagePixels, LogMel, TextBytes
 from perceiver.adapters.log_mel import FLOOR
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
@@ -311,3 +311,48 @@ def test_text_that_is_not_rows_of_whole_numbers_is_refused() -> None:
             adapter(torch.rand(2, 5))
         with pytest.raises(ValueError, match=r"torch.int64 of \(5,\)"):
             adapter(torch.zeros(5, dtype=torch.int64))
+
+
+def ngrams(**options) -> ByteNgrams:
+    return ByteNgrams(31, 7, **{"sizes": (2, 4), "buckets": 1009, **options})
+
+
+def test_a_byte_knows_the_few_before_it_and_no_others():
+    adapter, ids = ngrams(), torch.randint(6, 262, (3, 19))
+    before = adapter(ids).features
+    changed = ids.clone()
+    changed[:, 5] = (ids[:, 5] - 6 + 100) % 256 + 6
+    moved = (adapter(changed).features != before).any(-1)
+    assert moved[:, 5:9].all() and not moved[:, :5].any() and not moved[:, 9:].any()
+
+
+def test_equal_ngrams_have_equal_vectors_wherever_they_stand():
+    adapter = ngrams()
+    ids = torch.tensor([[70, 71, 72, 73, 74, 90, 70, 71, 72, 73, 74]])
+    features = adapter(ids).features[0]
+    assert torch.equal(features[3:5], features[9:11]) and not torch.equal(features[2], features[8])  # before the third there is nothing
+
+
+def test_different_ngrams_share_a_bucket_as_rarely_as_chance_has_it():
+    ids = torch.randint(6, 262, (1, 20_001))
+    for size, rows in zip((2, 4), ngrams().hashes(ids), strict=True):
+        grams = ids.unfold(1, size, 1)[0, 4 - size :]
+        rows = rows[0, 3:]
+        different = (grams[1:] != grams[:-1]).any(-1)
+        assert 0 <= rows.min() and rows.max() < 1009
+        assert (rows[1:] == rows[:-1])[different].float().mean() < 4 / 1009
+        counts = torch.bincount(rows, minlength=1009).float()
+        assert counts.var() / counts.mean() < 4  # 1 when they fall at random; some pairs of bytes come twice
+
+
+def test_ngrams_of_a_masked_text_are_those_of_the_text_alone():
+    adapter, ids = ngrams(), torch.randint(6, 262, (1, 11))
+    longer = torch.cat([ids, torch.randint(6, 262, (1, 6))], 1)
+    mask = torch.arange(17)[None] < 11
+    assert torch.equal(adapter(longer, mask).features[:, :11], adapter(ids).features)
+
+
+@pytest.mark.parametrize("options", [{"sizes": ()}, {"sizes": (1, 2)}, {"buckets": 0}])
+def test_impossible_ngrams_are_refused(options):
+    with pytest.raises(ValueError, match="at least 2 bytes, and at least one bucket"):
+        ngrams(**options)

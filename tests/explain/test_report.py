@@ -5,12 +5,14 @@ import io
 import lightning as L
 import pytest
 import torch
-from builders import CLASSES, NAMES, compact_batch, presence_table, raw_entries, small_perceiver, whole_batch
+from builders import CLASSES, DIM, NAMES, compact_batch, presence_table, raw_entries, small_encoder, small_perceiver, three_adapters, whole_batch
 from rich.console import Console
+from toy_datasets import toy_mixture
 
+from perceiver import Decoder, MultitaskPerceiver
 from perceiver.explain import ModalityReport, remarks, tables, without
 from perceiver.explain.samples import head, rounded, samples
-from perceiver.tasks import Classification
+from perceiver.tasks import Classification, Multitask
 
 DATASETS = ("written", "spoken")
 
@@ -110,3 +112,33 @@ def test_rows_without_a_target_count_for_neither_accuracy():
 
 def test_numbers_for_the_page_are_nested_lists_with_four_digits():
     assert rounded(torch.tensor([[1 / 3, 1.0]])) == [[0.3333, 1.0]]
+
+
+def test_a_mixture_is_reported_dataset_by_dataset_and_shows_rows_of_each_that_has_classes():
+    data = toy_mixture(eval_batch_size=5)
+    task = Multitask(MultitaskPerceiver(three_adapters(), small_encoder(), Decoder(13, DIM)), data.tasks).eval()
+    report = ModalityReport(num_samples=6)
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    report.on_test_start(trainer, task)
+    with torch.inference_mode():
+        for index, batch in enumerate(data.test_dataloader()):
+            report.on_test_batch_end(trainer, task, None, batch, index)
+    assert {report.counts[f"test/mass_{name}/{dataset}"] for name, dataset in (("image", "images"), ("audio", "sounds"), ("text", "texts"))} == {
+        41,
+        53,
+        29,
+    }
+    assert [sample["dataset"] for sample in report.samples] == ["images"] * 3 + ["sounds"] * 3
+
+
+def test_in_rows_that_mix_the_accuracy_without_a_modality_is_that_of_a_batch_that_never_had_it():
+    data = toy_mixture(rows_per_dataset=1, batch_size=30)
+    task = Multitask(MultitaskPerceiver(three_adapters(), small_encoder(), Decoder(13, DIM)), data.tasks).eval()
+    batch = next(iter(data.train_dataloader()))
+    report = ModalityReport(num_samples=6)
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    report.on_test_start(trainer, task)
+    with torch.inference_mode():
+        report.on_test_batch_end(trainer, task, None, batch, 0)
+        losses, _ = task.judge(without(batch, "audio"))
+    assert report.sums["test/loss_without_audio/images"] == pytest.approx(float(losses[batch["dataset"] == 0].sum()), rel=1e-4)

@@ -1,0 +1,70 @@
+"""Recipes: each is complete, says its command, and runs when `configs/debug.yaml` shrinks it."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from perceiver.cli import main
+from perceiver.data.source import PLACES
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem not in ("debug", "own_data"))
+NEEDS = {
+    "mnist": ["mnist"],
+    "spoken_digits": ["fsdd"],
+    "banking77": ["banking77"],
+    "digit_sums": ["mnist", "fsdd"],
+    "mixed": ["mnist", "fsdd", "banking77"],
+    "quickstart": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["perceiver"])
+
+
+def there(dataset: str) -> bool:
+    """Whether a dataset, or an archive of it, is in one of the places."""
+    return any((ROOT / place).is_dir() and any(not f.name.endswith(".md") for f in (ROOT / place).glob(f"{dataset}*/*")) for place in PLACES) or any(
+        next((ROOT / place).glob(f"{dataset}.tar*"), None) for place in PLACES
+    )
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_its_command_and_writes_to_a_folder_of_its_own_name(recipe):
+    text = (ROOT / "configs" / f"{recipe}.yaml").read_text()
+    assert f"python train.py fit --config configs/{recipe}.yaml" in text
+    assert yaml.safe_load(text)["run_dir"] == f"runs/{recipe}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_complete_and_so_it_is_before_the_debug_recipe(recipe, capsys):
+    for more in ([], ["-c", "configs/debug.yaml"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", "-c", f"configs/{recipe}.yaml", *more, "--print_config"])
+        assert stop.value.code in (0, None)
+    assert yaml.safe_load(capsys.readouterr().out.split("seed_everything: ")[-1].split("\n", 1)[1])["trainer"]["max_steps"] == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_shrunk_to_forty_steps_logs_each_and_tests_each_dataset(recipe, tmp_path):
+    missing = [name for name in NEEDS[recipe] if not there(name)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)} in one of {', '.join(map(str, PLACES))}")
+    folder = tmp_path / "run"
+    assert main(["fit", "-c", f"configs/{recipe}.yaml", "-c", "configs/debug.yaml", "--run_dir", str(folder)]) == 0
+    with open(folder / "metrics.csv", newline="") as file:
+        assert [int(line["step"]) for line in csv.DictReader(file) if line["train/loss"]] == list(range(40))
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 40
+    results = json.loads((folder / "metrics.json").read_text())
+    config = yaml.safe_load((ROOT / "configs" / f"{recipe}.yaml").read_text())
+    for name in config["data"]["init_args"].get("datasets", ()):
+        assert 0 <= results[f"test/accuracy/{name}"] <= 1
