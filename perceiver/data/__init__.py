@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from perceiver.data.audio_manifest import AudioManifest
     from perceiver.data.augment import Augment, JitterSound, Missing, MovePicture
     from perceiver.data.batch import collate
+    from perceiver.data.cache import Cached
     from perceiver.data.clips import VideoClips
     from perceiver.data.columns import AudioColumn, Column, ImageColumn, TextColumn, VideoColumn, VideoSoundColumn
     from perceiver.data.esc50 import ESC50
     from perceiver.data.image import Transforms, pixel_statistics
     from perceiver.data.image_folder import ImageFolder
-    from perceiver.data.image_sets import CIFAR10, CIFAR100, FashionMNIST, MNIST
+    from perceiver.data.image_sets import CIFAR10, CIFAR100, MNIST, FashionMNIST
     from perceiver.data.limits import Limits
     from perceiver.data.manifest import Manifest
     from perceiver.data.masking import Masking, Spans, WholeWords
@@ -34,6 +35,7 @@ PLACE = {
     "audio_manifest": ("AudioManifest",),
     "augment": ("Augment", "JitterSound", "Missing", "MovePicture"),
     "batch": ("collate",),
+    "cache": ("Cached",),
     "clips": ("VideoClips",),
     "columns": ("AudioColumn", "Column", "ImageColumn", "TextColumn", "VideoColumn", "VideoSoundColumn"),
     "esc50": ("ESC50",),
@@ -64,6 +66,7 @@ __all__ = [
     "BadSample",
     "Banking77",
     "ByteNoise",
+    "Cached",
     "CIFAR10",
     "CIFAR100",
     "Column",

@@ -4,6 +4,7 @@ import gc
 import json
 import math
 import multiprocessing
+import re
 import sys
 from pathlib import Path
 
@@ -177,8 +178,15 @@ def test_the_cache_keeps_what_was_opened_last(pairs, tmp_path):
     most = sizes[-1] + sizes[-2] + sizes[-3] + 1
     near, far = Shards(str(pairs)).rows("train"), Shards(f"local:{pairs}", cache=str(tmp_path), cache_bytes=most).rows("train")
     assert all(identical(far.row(i, DRAW), near.row(i, DRAW)) for i in (*range(len(near)), *range(len(near))))
-    kept = {file.name for file in tmp_path.rglob("*.bin")}
-    assert kept == {shard.name for shard in far.shards[-3:]}
+    kept = lambda: {int(re.findall(r"\d+", file.name)[-1]) for file in tmp_path.rglob("*.bin")}  # noqa: E731
+    last = len(sizes) - 1
+    assert kept() == {last - 2, last - 1, last}
+    far.row(int(far.ends[last - 2]) - 1, DRAW)  # is there already, and counts as the newest now
+    far.row(0, DRAW)
+    assert kept() == {last - 2, last, 0}
+    far.cache_bytes = 1
+    far.row(int(far.ends[3]) - 1, DRAW)
+    assert kept() == {3}
 
 
 def read_all(shards: Shards, order: list[int], wanted: list[bytes]) -> None:
@@ -201,6 +209,20 @@ def test_processes_share_a_cache_that_holds_less_than_they_need(pairs, tmp_path)
     assert [process.exitcode for process in processes] == [0, 0]
 
 
+def test_a_shard_that_another_process_removes_before_it_is_opened_is_fetched_again(pairs, tmp_path, monkeypatch):
+    memmap, removed = np.memmap, []
+
+    def late(file, **options):
+        if not removed:
+            removed.append(file)
+            file.unlink()
+        return memmap(file, **options)
+
+    monkeypatch.setattr(np, "memmap", late)
+    far = Shards(f"local:{pairs}", cache=str(tmp_path)).rows("val")
+    assert identical(far.row(5, DRAW), ToyPairs().rows("val").row(5, np.random.default_rng((0, 5)))) and len(removed) == 1
+
+
 def test_shards_that_were_written_anew_at_the_same_address_are_not_taken_for_the_old_ones(tmp_path):
     found = []
     for seed in (3, 5):
@@ -219,20 +241,27 @@ def mixture(seed: int = 3) -> ShardMixture:
     return ShardMixture(SHARDS, {"a": 0.7, "b": 0.3}, batch_size=6, rows_per_dataset=6, seed=seed)
 
 
-def test_each_row_comes_once_in_a_pass_and_the_rows_of_a_shard_follow_one_another():
-    draws = [draw for step in range(30) for draw in mixture().draws(step)]
-    for dataset, sizes in enumerate(SHARDS.values()):
-        total, mine = sum(sizes), [draw for draw in draws if draw.dataset == dataset]
-        passes = [mine[start : start + total] for start in range(0, len(mine) - total, total)]
-        assert len(passes) >= 2
-        orders = []
-        for number, rows in enumerate(passes):
-            assert {draw.epoch for draw in rows} == {number}
-            assert sorted(draw.row for draw in rows) == list(range(total))
-            shards = np.searchsorted(np.cumsum(sizes), [draw.row for draw in rows], side="right")
-            assert np.count_nonzero(np.diff(shards)) == len(sizes) - 1
-            orders.append([draw.row for draw in rows])
-        assert orders[0] != orders[1] != sorted(orders[1])
+def passes_over(dataset: int) -> list[list[int]]:
+    """The rows of each whole pass over a dataset, in their order."""
+    total = sum(SHARDS["ab"[dataset]])
+    rows = [draw for step in range(60) for draw in mixture().draws(step) if draw.dataset == dataset]
+    whole = [rows[start : start + total] for start in range(0, len(rows) - total, total)]
+    assert [{draw.epoch for draw in one} for one in whole] == [{number} for number in range(len(whole))]
+    return [[draw.row for draw in one] for one in whole]
+
+
+@pytest.mark.parametrize("dataset", [0, 1])
+def test_each_row_comes_once_in_a_pass_and_the_rows_of_a_shard_follow_one_another(dataset):
+    sizes = SHARDS["ab"[dataset]]
+    shard_orders, row_orders = set(), set()
+    for rows in passes_over(dataset):
+        assert sorted(rows) == list(range(sum(sizes)))
+        shards = np.searchsorted(np.cumsum(sizes), rows, side="right")
+        order = shards[np.flatnonzero(np.diff(shards, prepend=-1))]
+        assert len(order) == len(sizes)
+        shard_orders.add(tuple(order))
+        row_orders.add(tuple(row for row, shard in zip(rows, shards, strict=True) if shard == len(sizes) - 1))
+    assert len(shard_orders) > 1 and len(row_orders) == len(passes_over(dataset)) > 4
 
 
 def test_steps_depend_on_seed_and_number_alone_and_ranks_share_them():
@@ -366,7 +395,15 @@ def test_shards_of_others_are_refused_before_anything_of_them_is_read(tmp_path):
         Shards(str(tmp_path / "images")).rows("train")
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: bytes(4) + data[4:], lambda data: data[:8] + bytes(4) + data[12:]])
+DAMAGE = {
+    "cut": lambda data: data[:-1],
+    "other number": lambda data: bytes(4) + data[4:],
+    "other places": lambda data: data[:8] + bytes(4) + data[12:],
+    "longer": lambda data: data[: 4 + 4 * 41] + (len(data) + 1).to_bytes(4, "little") + data[8 + 4 * 41 :] + b"x",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_shard_that_is_not_the_one_that_was_written_is_an_error(tmp_path, damage):
     write_shards(ToyImages(), tmp_path / "images", splits=["train"])
     file = tmp_path / "images" / "train" / "chunk-0-0.bin"
