@@ -37,7 +37,7 @@ def to_bytes(row: Row, sample: str) -> bytes:
             raise ValueError(f"{sample}: {name!r} is a {what}, and shards hold tensors ({', '.join(KINDS)}) and plain numbers: convert it")
     shapes = [[name, kind(tensor), list(tensor.shape)] for name, tensor in tensors.items()]
     header = json.dumps({"numbers": numbers, "tensors": shapes}).encode()
-    values = (tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in tensors.values())
+    values = (tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for tensor in tensors.values())
     return b"".join([LENGTH.pack(len(header)), header, *values])
 
 

@@ -104,6 +104,12 @@ def test_rows_come_back_from_bytes_bit_by_bit(tensors, plain):
             assert again[key] == value
 
 
+def test_tensors_that_are_parts_of_others_come_back_as_well():
+    whole = torch.arange(5 * 7 * 2).reshape(5, 7, 2)
+    for part in (whole[::2, 3, 1], whole.transpose(0, 2), whole[..., 0], torch.arange(13)[::3]):
+        assert torch.equal(from_bytes(to_bytes({"a": part}, "a"), "a")["a"], part)
+
+
 @pytest.mark.parametrize("value", ["text", None, [1], np.float32(3), torch.zeros(2, dtype=torch.complex64)], ids=lambda value: type(value).__name__)
 def test_what_a_shard_cannot_hold_is_refused_by_name(value):
     with pytest.raises(ValueError, match=r"row-13: 'odd' is a (str|NoneType|list|float32|complex64)"):
