@@ -4,13 +4,11 @@ import lzma
 import os
 import tarfile
 import tempfile
-import urllib.error
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
+from perceiver.data.download import retrieve
 from perceiver.data.source import not_found
 
 MOST_BYTES = 20_000_000_000  # that the content of an archive may claim
@@ -77,7 +75,7 @@ def download(what: str, url: str, inside: str, folder: Path, check: Callable[[Pa
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as beside:
         archive = Path(beside) / "archive"
         try:
-            torch.hub.download_url_to_file(url, str(archive), progress=False)
-        except (urllib.error.URLError, OSError) as error:
+            retrieve(url, archive)
+        except OSError as error:
             raise not_found(what, [folder.parent], f"could not fetch {url}: {error}") from error
         unpack(archive, inside, folder, check)

@@ -1,19 +1,48 @@
-"""Downloads: official files, whole and verified, or not at all."""
+"""Downloads: official files, whole and verified, or not at all, and never waited for without end."""
 
 import hashlib
-import urllib.error
+import os
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from perceiver.data.source import not_found
+
+TIMEOUT = 60.0  # seconds without a byte
+PIECE = 1 << 20
+
+
+def retrieve(url: str, file: Path, sha256: str | None = None) -> None:
+    """Writes what is at an address beside the file's place, and renames it when it is whole and right.
+
+    Args:
+        url: the address.
+        file: where it goes.
+        sha256: of the content, in full, where one is known.
+
+    Raises:
+        OSError: when the address does not answer, falls silent, or breaks off.
+        ValueError: when the content is another.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part, digest, size = file.with_name(f"{file.name}.part"), hashlib.sha256(), 0
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, open(part, "wb") as opened:
+            promised = answer.headers.get("Content-Length")
+            while piece := answer.read(PIECE):
+                digest.update(piece)
+                size += opened.write(piece)
+        if promised is not None and size != int(promised):
+            raise OSError(f"only {size} of {promised} bytes came")
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise ValueError(f"its SHA-256 is {digest.hexdigest()}, expected {sha256}")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def fetch(what: str, urls: Sequence[str], file: Path, sha256: str) -> None:
-    """Makes sure that a file is there with its official content.
-
-    It is written beside its place, verified, and only then renamed; one that is there already is verified, not fetched.
+    """Makes sure that a file is there with its official content. One that is there already is verified, not fetched.
 
     Args:
         what: the dataset's name, for messages.
@@ -22,19 +51,18 @@ def fetch(what: str, urls: Sequence[str], file: Path, sha256: str) -> None:
         sha256: of the content, in full.
 
     Raises:
-        OSError: when no address answers, saying where the file may be put by hand.
+        OSError: when no address gives it, saying where the file may be put by hand.
         ValueError: when the file that is there is another one.
     """
     if file.exists():
         verify(file, sha256)
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in urls:
         try:
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=sha256, progress=False)
+            retrieve(url, file, sha256)
             return
-        except (urllib.error.URLError, OSError, RuntimeError) as error:  # the last is torch's word for a wrong checksum
+        except (OSError, ValueError) as error:
             failures.append(f"{url}: {error}")
     raise not_found(f"{what}: {file.name}", [file.parent], f"could not fetch it ({'; '.join(failures)})")
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from perceiver.data import archive, speech
+from perceiver.data import archive, download, speech
 from perceiver.data.archive import unpack
 from perceiver.data.esc50 import ESC50
 from perceiver.data.speech import FreeSpokenDigits, SpeechCommands
@@ -98,7 +98,8 @@ def test_what_cannot_be_fetched_says_where_it_may_be_put(tmp_path, monkeypatch):
     def offline(url, *_, **__):
         raise OSError(f"no route to {url}")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(archive, "retrieve", offline)
+    monkeypatch.setattr(download, "retrieve", offline)
     for source, folder in ((FreeSpokenDigits, "fsdd"), (ESC50, "esc50"), (SpeechCommands, "commands")):
         with pytest.raises(FileNotFoundError, match=f"looked in {tmp_path}/{folder}.*no route to http"):
             source(tmp_path / folder).prepare()
@@ -114,7 +115,7 @@ def test_the_official_archive_is_unpacked_from_its_own_layout(few_digits, tmp_pa
         fetched.append(url)
         Path(file).write_bytes((tmp_path / "v1.tar").read_bytes())
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(archive, "retrieve", fetch)
     source = FreeSpokenDigits(tmp_path / "data/fsdd")
     source.prepare()
     assert counts(source) == [4, 12, 20] and fetched == [source.url]
@@ -302,7 +303,7 @@ def test_sounds_that_are_not_all_there_are_refused(environment):
 def test_the_archive_of_the_environment_is_unpacked_from_its_own_layout(environment, tmp_path, monkeypatch):
     environment.rename(tmp_path / "ESC-50-master")
     packed(tmp_path / "ESC-50-master", tmp_path / "master.tar")
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, file, **_: Path(file).write_bytes((tmp_path / "master.tar").read_bytes()))
+    monkeypatch.setattr(archive, "retrieve", lambda url, file, **_: Path(file).write_bytes((tmp_path / "master.tar").read_bytes()))
     source = TwoSounds(tmp_path / "data/esc50")
     source.prepare()
     assert counts(source) == [6, 2, 2] and source.place == tmp_path / "data/esc50/ESC-50-master"
