@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
@@ -80,8 +80,9 @@ class PerceiverCLI(LightningCLI):
         """The folder of this run."""
         return RunFolder(self._get(self.config, "run_dir"))
 
+    @rank_zero_only
     def before_instantiate_classes(self) -> None:
-        """Makes the run folder ready before anything is built."""
+        """Makes the run folder ready before anything is built, in one of the processes that train."""
         fresh = self.subcommand == "fit" and not self._get(self.config, "ckpt_path")
         if fresh and (aside := self.run_folder.set_aside()):
             rank_zero_info(f"what an earlier run left in {self.run_folder.path} is now in {aside}")
@@ -112,28 +113,34 @@ class PerceiverCLI(LightningCLI):
     def after_fit(self) -> None:
         """Tests the model with its best weights, and reports; then trains and tests the controls, and reports again beside them."""
         folder = self.run_folder
-        folder.update_metrics({"train/seconds": self.timer.time_elapsed("train"), "train/steps": self.trainer.global_step})
+        self._add_results({"train/seconds": self.timer.time_elapsed("train") or 0.0, "train/steps": self.trainer.global_step})
         if not is_overridden("test_dataloader", self.datamodule):
             return
         self.trainer.test(self.model, self.datamodule, ckpt_path=best_weights(self.trainer), weights_only=True, verbose=False)
         self.after_test()
         controls = self._get(self.config_init, "controls") or {}
         for name, control in controls.items():
-            folder.update_metrics(self._control_metrics(name, control))
+            self._add_results(self._control_metrics(name, control))
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if controls and isinstance(callback, ModalityReport):
+            if controls and isinstance(callback, ModalityReport) and self.trainer.is_global_zero:
                 callback.publish(self.model, folder)
 
     def after_test(self) -> None:
         """Adds what the test found to the run's results."""
-        self.run_folder.update_metrics({key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("test/")})
+        self._add_results({key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("test/")})
+
+    def _add_results(self, results: dict[str, float]) -> None:
+        """Adds to the run's results, which all ranks have alike and one writes."""
+        if self.trainer.is_global_zero:
+            self.run_folder.update_metrics(results)
 
     def _control_metrics(self, name: str, control: nn.Module) -> dict[str, float]:
         """Trains a control like the model: the same task, data, seed, steps and choice of weights. Its test accuracies."""
         rank_zero_info(f"training the control {name}")
         folder = self.run_folder.control(name)
-        folder.set_aside()  # a resumed run trains its controls again
-        folder.prepare()
+        if self.trainer.is_global_zero:
+            folder.set_aside()  # a resumed run trains its controls again
+            folder.prepare()
         seed_everything(torch.initial_seed() % 2**32, verbose=False)
         task = self.model.with_model(control)
         timer = Timer()
@@ -151,10 +158,11 @@ class PerceiverCLI(LightningCLI):
             enable_model_summary=False,
         )
         trainer.fit(task, self.datamodule)
-        folder.update_metrics({"train/seconds": timer.time_elapsed("train")})  # before a checkpoint sets the timer, too
+        seconds = timer.time_elapsed("train")  # before a checkpoint sets the timer, too
         trainer.test(task, self.datamodule, ckpt_path=best_weights(trainer), weights_only=True, verbose=False)
         results = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/accuracy")}
-        folder.update_metrics(results)
+        if self.trainer.is_global_zero:
+            folder.update_metrics(results | {"train/seconds": seconds})
         return {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
 
 

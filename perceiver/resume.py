@@ -1,6 +1,6 @@
 """Exact resume: what a run needs so that, killed at any step and resumed, it goes on as if nothing had happened.
 
-Rows are a function of the step (`perceiver.data.mixture`), and Lightning restores weights, optimizer and schedule. What is
+Rows are a function of the step (`perceiver.data.mixture.order`), and Lightning restores weights, optimizer and schedule. What is
 missing is here: the random numbers of the model, a count of steps that is right at an epoch's end, a checkpoint that is
 whole whenever the process dies, and a log in which no step stands twice.
 """

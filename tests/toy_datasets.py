@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from perceiver.data.augment import Augment
-from perceiver.data.mixed import MixedDataModule, Stream
+from perceiver.data.mixture.datamodule import MixedDataModule, Stream
 from perceiver.data.rows import BadSample, Row, Rows
 from perceiver.data.source import Source, Split
 

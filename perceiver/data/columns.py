@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perceiver.data.container import Container, pyav
-from perceiver.data.image_file import MODES, fit, read_picture
+from perceiver.data.audio.sounds import CROPS, Recording, SoundFiles, SoundForm
+from perceiver.data.image.file import MODES, fit, read_picture
 from perceiver.data.limits import Limits
-from perceiver.data.sound_files import CROPS, Recording, SoundFiles, SoundForm
 from perceiver.data.source import Split
 from perceiver.data.table import inside
-from perceiver.data.text_table import Cut
-from perceiver.data.video import Frames, Sound, read_frames, read_samples
+from perceiver.data.text.table import Cut
+from perceiver.data.video.container import Container, pyav
+from perceiver.data.video.file import Frames, Sound, read_frames, read_samples
 from perceiver.tokenizer import encode
 
 START = re.compile(r"#t=(\d+(?:\.\d+)?)$")  # the simplest of the W3C's media fragments
@@ -95,7 +95,7 @@ class FileColumn(Column):
 
 
 class ImageColumn(FileColumn):
-    """Paths of pictures, which become bytes (c, y, x). See `perceiver.data.image_file`.
+    """Paths of pictures, which become bytes (c, y, x). See `perceiver.data.image.file`.
 
     Args:
         size: rows and columns of pixels, to which the largest centred part with that aspect is resized.
@@ -125,7 +125,7 @@ class AudioColumn(FileColumn):
     Args:
         sample_rate: Hz, to which sounds are resampled.
         max_seconds: the longest sound; what the adapter takes.
-        channels: to which they are mixed, see `perceiver.data.audio.downmix`.
+        channels: to which they are mixed, see `perceiver.data.audio.file.downmix`.
         column: the column's name in the table; that of the row's entry when not given.
 
     Raises:
@@ -149,7 +149,7 @@ class TextColumn(Column):
 
     Args:
         max_bytes: the longest text, in bytes; at most what the adapter takes.
-        cut: what shortens longer ones, such as `perceiver.data.text_table.keep_start`; without, they are refused.
+        cut: what shortens longer ones, such as `perceiver.data.text.table.keep_start`; without, they are refused.
         column: the column's name in the table; that of the row's entry when not given.
 
     Raises:
@@ -171,7 +171,7 @@ class TextColumn(Column):
         if self.cut is None and length > self.max_bytes:
             raise ValueError(
                 f"{cell.sample}: a text of {length} bytes is longer than max_bytes={self.max_bytes}: raise max_bytes and the adapter's max_length, "
-                "or give cut=perceiver.data.text_table.keep_start"
+                "or give cut=perceiver.data.text.table.keep_start"
             )
 
     def read(self, cell: Cell, split: Split, limits: Limits, draw: np.random.Generator) -> Tensor:
@@ -217,7 +217,7 @@ class SpanColumn(FileColumn):
 
 
 class VideoColumn(SpanColumn):
-    """Paths of videos, for the frames of a span, which become bytes (t, c, y, x). See `SpanColumn` and `perceiver.data.video`.
+    """Paths of videos, for the frames of a span, which become bytes (t, c, y, x). See `SpanColumn` and `perceiver.data.video.file`.
 
     Args:
         seconds: length of the span.
@@ -234,7 +234,7 @@ class VideoColumn(SpanColumn):
 
 
 class VideoSoundColumn(SpanColumn):
-    """Paths of videos, for the sound of a span, which becomes (c, s). See `SpanColumn` and `perceiver.data.video`.
+    """Paths of videos, for the sound of a span, which becomes (c, s). See `SpanColumn` and `perceiver.data.video.file`.
 
     Args:
         seconds: length of the span.

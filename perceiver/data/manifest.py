@@ -11,7 +11,8 @@ from perceiver.data.columns import Cell, Column
 from perceiver.data.limits import Limits
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split
-from perceiver.data.table import Line, check_shares, check_there, number_classes, read_table, split_of, wrong
+from perceiver.data.splits import check_shares, split_of
+from perceiver.data.table import Line, check_there, number_classes, read_table, wrong
 
 LIMITS = Limits()
 TAKEN = ("target", "target_mask", "dataset")  # what a batch says of a row as a whole

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from perceiver.data.augment import grain, jitter_sound, move_picture
 from perceiver.data.batch import collate
-from perceiver.data.loader import MixtureLoader, Steps, steps_done
+from perceiver.data.mixture.loader import MixtureLoader, Steps, steps_done
 from perceiver.tokenizer import encode
 
 SAMPLE_RATE = 8_000  # Hz

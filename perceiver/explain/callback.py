@@ -106,10 +106,22 @@ class ModalityReport(Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds to the results, and publishes them."""
+        sums, counts = self._of_all_ranks()
+        if not trainer.is_global_zero:
+            return
         folder = RunFolder(trainer.default_root_dir)
         tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-        folder.update_metrics(tested | {key: total / self.counts[key] for key, total in self.sums.items()})
+        folder.update_metrics(tested | {key: total / counts[key] for key, total in sums.items()})
         self.publish(pl_module, folder)
+
+    def _of_all_ranks(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Sums and counts of all ranks together."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self.sums, self.counts
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, (dict(self.sums), dict(self.counts)))
+        keys = sorted({key for sums, _ in parts for key in sums})
+        return {key: sum(s.get(key, 0.0) for s, _ in parts) for key in keys}, {key: sum(c.get(key, 0.0) for _, c in parts) for key in keys}
 
     def publish(self, task: Any, folder: RunFolder) -> None:
         """Prints the tables of all results so far, and writes them and the page to the run folder.

@@ -128,7 +128,8 @@ class Multitask(L.LightningModule):
         Raises:
             ValueError: saying how many weights differ, and naming the first.
         """
-        check_same_weights(self.state_dict(), checkpoint["state_dict"])
+        if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
+            check_same_weights(self.state_dict(), checkpoint["state_dict"])
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean loss of the rows that count; zero when none does."""
@@ -173,9 +174,9 @@ class Multitask(L.LightningModule):
         tally.reset()
         for place, what in enumerate(("loss", "accuracy")):
             values = {name: pair[place].float() for name, pair in found.items()}
-            self.log_dict({f"{stage}/{what}/{name}": value for name, value in values.items()})
+            self.log_dict({f"{stage}/{what}/{name}": value for name, value in values.items()}, sync_dist=True)
             if values:
-                self.log(f"{stage}/{what}", torch.stack(list(values.values())).mean(), prog_bar=what == "accuracy")
+                self.log(f"{stage}/{what}", torch.stack(list(values.values())).mean(), prog_bar=what == "accuracy", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, or the optimizer that was given, with warm-up and cosine by step."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceiver.data import BadSample, Limits
-from perceiver.data.audio import downmix, read_sound, resample
+from perceiver.data.audio.file import downmix, read_sound, resample
 from tests.builders import bounded
 
 RATE = 8_000

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from perceiver.data.clips import VideoClips
 from perceiver.data.rows import BadSample
-from perceiver.data.table import split_of
-from perceiver.data.video import Frames, Sound
+from perceiver.data.splits import split_of
+from perceiver.data.video.clips import VideoClips
+from perceiver.data.video.file import Frames, Sound
 
 av = pytest.importorskip("av", reason="video needs PyAV: pip install perceiver-lightning[video]")
 

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from perceiver.data.augment import Augment
-from perceiver.data.image import Transforms, pixel_statistics
+from perceiver.data.image.transforms import Transforms, pixel_statistics
 from perceiver.data.rows import Rows
 
 
@@ -122,7 +122,7 @@ def test_transforms_can_be_written_in_yaml(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("""
 augment:
-  class_path: perceiver.data.image.Transforms
+  class_path: perceiver.data.image.transforms.Transforms
   init_args:
     entry: photo
     transforms:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from torchvision.transforms import v2
 
-from perceiver.data.image_file import FORMATS, decode_picture, fit, read_picture
+from perceiver.data.image.file import FORMATS, decode_picture, fit, read_picture
 from perceiver.data.limits import Limits
 from perceiver.data.rows import BadSample
 

@@ -17,8 +17,8 @@ import torch
 import torchvision
 from builders import without_shape_checks
 
-from perceiver.data.image import pixel_statistics
-from perceiver.data.image_sets import CIFAR10, CIFAR100, MNIST, FashionMNIST
+from perceiver.data.image.sets import CIFAR10, CIFAR100, MNIST, FashionMNIST
+from perceiver.data.image.transforms import pixel_statistics
 from perceiver.data.source import SPLITS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -263,7 +263,7 @@ def test_the_readme_of_a_set_states_its_checksums_and_its_first_validation_rows(
 
 
 def test_importing_the_datasets_does_not_import_torchvision():
-    code = "import sys, perceiver.data.image, perceiver.data.image_sets, perceiver.data.image_folder; print('torchvision' in sys.modules)"
+    code = "import sys, perceiver.data.image.transforms, perceiver.data.image.sets, perceiver.data.image.folder; print('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "False"
 
 

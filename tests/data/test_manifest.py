@@ -16,14 +16,15 @@ from PIL import Image
 
 from perceiver.data.batch import collate
 from perceiver.data.columns import AudioColumn, ImageColumn, TextColumn, VideoColumn, VideoSoundColumn
-from perceiver.data.image_file import read_picture
+from perceiver.data.image.file import read_picture
 from perceiver.data.limits import Limits
 from perceiver.data.manifest import Manifest
 from perceiver.data.rows import BadSample
 from perceiver.data.source import Source
-from perceiver.data.table import LINE_BYTES, split_of
-from perceiver.data.text_table import keep_start
-from perceiver.data.video import Frames, Sound, read_clip
+from perceiver.data.splits import split_of
+from perceiver.data.table import LINE_BYTES
+from perceiver.data.text.table import keep_start
+from perceiver.data.video.file import Frames, Sound, read_clip
 from perceiver.tokenizer import decode
 
 RATE = 1_000  # Hz

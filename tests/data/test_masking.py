@@ -11,8 +11,8 @@ from builders import bounded
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from perceiver.data.masking import Spans, WholeWords, words
-from perceiver.data.text_noise import ByteNoise, WordDropout
+from perceiver.data.text.masking import Spans, WholeWords, words
+from perceiver.data.text.noise import ByteNoise, WordDropout
 from perceiver.tokenizer import CLS, MASK, NUM_SPECIALS, PAD, SEP, VOCAB_SIZE, decode, encode
 
 TEXT = "To be, or not to be:\tthat is the\r\nquestion \u00fcber \u65e5\u672c\u8a9e \U0001f600 caf\u00e9. " * 23

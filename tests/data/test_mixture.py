@@ -9,8 +9,8 @@ from builders import bounded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perceiver.data.mixture import CHUNK, Mixture, shares
-from perceiver.data.permutation import key_of, permute
+from perceiver.data.mixture.order import CHUNK, Mixture, shares
+from perceiver.data.mixture.permutation import key_of, permute
 
 SIZES = {"images": 41, "sounds": 53, "texts": 29}
 

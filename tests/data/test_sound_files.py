@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceiver.data import BadSample
-from perceiver.data.audio_folder import AudioFolder
-from perceiver.data.audio_manifest import AudioManifest
-from perceiver.data.sound_files import CROPS, Recording, SoundFiles, SoundForm, middle_crop, random_crop
+from perceiver.data.audio.folder import AudioFolder
+from perceiver.data.audio.manifest import AudioManifest
+from perceiver.data.audio.sounds import CROPS, Recording, SoundFiles, SoundForm, middle_crop, random_crop
 from tests.builders import bounded
 
 RATE = 8_000

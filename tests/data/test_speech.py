@@ -12,10 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from perceiver.data import archive, download, speech
+from perceiver.data import archive, download
 from perceiver.data.archive import unpack
-from perceiver.data.esc50 import ESC50
-from perceiver.data.speech import FreeSpokenDigits, SpeechCommands
+from perceiver.data.audio import speech
+from perceiver.data.audio.esc50 import ESC50
+from perceiver.data.audio.speech import FreeSpokenDigits, SpeechCommands
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared/data/fsdd.tar.xz"
 DRAW = np.random.default_rng(0)

@@ -20,14 +20,14 @@ from toy_datasets import AddNoise, ToyImages, ToyRows, ToySounds, ToyTexts, make
 
 from perceiver import Decoder, MultitaskPerceiver
 from perceiver.cli import main
-from perceiver.data.loader import MixtureLoader, Steps
-from perceiver.data.mixed import MixedDataModule, Stream
+from perceiver.data.mixture.datamodule import MixedDataModule, Stream
+from perceiver.data.mixture.loader import MixtureLoader, Steps
+from perceiver.data.mixture.sharding import write_shards
+from perceiver.data.mixture.shards import Shards
+from perceiver.data.mixture.streaming import ShardMixture, StreamingMixture
 from perceiver.data.row_bytes import DTYPES, from_bytes, to_bytes
 from perceiver.data.rows import BadSample, Row
-from perceiver.data.sharding import write_shards
-from perceiver.data.shards import Shards
 from perceiver.data.source import Source
-from perceiver.data.streaming import ShardMixture, StreamingMixture
 from perceiver.resume import RandomState
 from perceiver.tasks import Multitask
 
@@ -347,9 +347,14 @@ def test_a_dataset_that_is_not_in_shards_may_stand_beside_those_that_are(pairs):
 
 def test_the_command_line_trains_on_shards(folders, tmp_path, monkeypatch):
     config = yaml.safe_load((ROOT / "tests" / "toy_mixture.yaml").read_text())
-    config["data"]["class_path"] = "perceiver.data.streaming.StreamingMixture"
+    config["data"]["class_path"] = "perceiver.data.mixture.streaming.StreamingMixture"
     config["data"]["init_args"]["datasets"] = {
-        name: {"source": {"class_path": "perceiver.data.shards.Shards", "init_args": {"url": f"local:{folder}", "cache": str(tmp_path / "cache")}}}
+        name: {
+            "source": {
+                "class_path": "perceiver.data.mixture.shards.Shards",
+                "init_args": {"url": f"local:{folder}", "cache": str(tmp_path / "cache")},
+            }
+        }
         for name, folder in folders.items()
     }
     config["trainer"]["max_steps"] = 5

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceiver.data import table
-from perceiver.data.table import Line, check_shares, check_there, inside, number_classes, read_table, split_of
+from perceiver.data.splits import check_shares, split_of
+from perceiver.data.table import Line, check_there, inside, number_classes, read_table
 from tests.builders import bounded
 
 

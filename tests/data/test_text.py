@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from transformers import PerceiverTokenizer
 
 from perceiver.data.batch import collate
-from perceiver.data.masking import Spans, WholeWords
 from perceiver.data.rows import BadSample
 from perceiver.data.source import SPLITS
-from perceiver.data.text import SHAKESPEARE, SHAKESPEARE_SHA256, TextFiles, TinyShakespeare, anywhere, one_after_another
+from perceiver.data.text.files import SHAKESPEARE, SHAKESPEARE_SHA256, TextFiles, TinyShakespeare, anywhere, one_after_another
+from perceiver.data.text.masking import Spans, WholeWords
 from perceiver.tokenizer import PAD, decode
 
 ROOT = Path(__file__).parent.parent.parent
@@ -248,11 +248,11 @@ def test_shakespeare_is_whole_and_every_byte_is_in_one_split():
 def test_shakespeare_is_fetched_from_its_official_place_and_verified(tmp_path, monkeypatch):
     asked = []
 
-    def answer(url, file, hash_prefix, progress):
-        asked.append((url, Path(file), hash_prefix))
+    def answer(url, file, sha256=None):
+        asked.append((url, Path(file), sha256))
         raise OSError("no way out")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", answer)
+    monkeypatch.setattr("perceiver.data.download.retrieve", answer)
     with pytest.raises(FileNotFoundError, match=rf"tinyshakespeare: input.txt not found; looked in {tmp_path}; could not fetch it .*no way out"):
         TinyShakespeare(tmp_path).prepare()
     assert asked == [(SHAKESPEARE, tmp_path / "input.txt", SHAKESPEARE_SHA256)] and SHAKESPEARE.startswith("https://")

@@ -17,7 +17,7 @@ from transformers import PerceiverTokenizer
 
 from perceiver.data.batch import collate
 from perceiver.data.source import SPLITS
-from perceiver.data.text_table import BANKING, BANKING_SHA256, Banking77, TextTable, keep_both_ends, keep_start, key
+from perceiver.data.text.table import BANKING, BANKING_SHA256, Banking77, TextTable, keep_both_ends, keep_start, key
 from perceiver.tokenizer import decode
 
 PUBLISHED = Path(__file__).parent.parent.parent / "../shared/data/text/banking77"
@@ -251,10 +251,10 @@ def test_banking77_knows_its_task_before_it_is_there_and_says_where_it_looked(tm
 def test_banking77_is_fetched_from_its_official_places_and_verified(tmp_path, monkeypatch):
     asked = []
 
-    def answer(url, file, hash_prefix, progress):
-        asked.append((url, Path(file), hash_prefix))
+    def answer(url, file, sha256=None):
+        asked.append((url, Path(file), sha256))
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", answer)
+    monkeypatch.setattr("perceiver.data.download.retrieve", answer)
     Banking77(tmp_path).prepare()
     assert asked == [(BANKING + name, tmp_path / name, sha256) for name, sha256 in BANKING_SHA256.items()]
     (tmp_path / "test.csv").write_text("text,category\n")

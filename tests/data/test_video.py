@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from perceiver.data.audio import downmix
-from perceiver.data.container import Container
+from perceiver.data.audio.file import downmix
 from perceiver.data.limits import Limits
 from perceiver.data.rows import BadSample
-from perceiver.data.video import Frames, Sound, extent, read_clip
+from perceiver.data.video.container import Container
+from perceiver.data.video.file import Frames, Sound, extent, read_clip
 
 av = pytest.importorskip("av", reason="video needs PyAV: pip install perceiver-lightning[video]")
 

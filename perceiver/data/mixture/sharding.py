@@ -1,4 +1,4 @@
-"""Sharding: writes a dataset as shards, decoded once, for `perceiver.data.shards` to read from anywhere."""
+"""Sharding: writes a dataset as shards, decoded once, for `perceiver.data.mixture.shards` to read from anywhere."""
 
 import json
 import logging
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from perceiver.data.permutation import key_of, permute
+from perceiver.data.mixture.permutation import key_of, permute
+from perceiver.data.mixture.shards import DATASET, litdata
 from perceiver.data.row_bytes import to_bytes
 from perceiver.data.rows import BadSample, Rows
-from perceiver.data.shards import DATASET, litdata
 from perceiver.data.source import SPLITS, Source, Split
 
 log = logging.getLogger(__name__)

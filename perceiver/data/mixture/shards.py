@@ -1,6 +1,6 @@
 """Shards: a dataset whose rows stand decoded in a few large files, in a folder or at an object store.
 
-The files are those of litdata (its downloaders fetch them), each with many rows; `perceiver.data.sharding` writes them. What
+The files are those of litdata (its downloaders fetch them), each with many rows; `perceiver.data.mixture.sharding` writes them. What
 the rows hold and what they are for stands beside them, so that the address is all that a configuration needs. A row is what
 it is wherever it is read from: rows are addressed by number, and only which file is on this machine depends on the reader.
 """
@@ -39,7 +39,7 @@ class Shard(NamedTuple):
 
 
 class Shards(Source):
-    """A dataset that `perceiver.data.sharding.write_shards` wrote.
+    """A dataset that `perceiver.data.mixture.sharding.write_shards` wrote.
 
     A remote shard is fetched whole when the first of its rows is asked for; processes of one machine fetch it once.
 

@@ -14,7 +14,8 @@ import torch
 from perceiver.data.download import fetch
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split, find_folder, not_found, places
-from perceiver.data.table import check_shares, number_classes, read_table, split_of, wrong
+from perceiver.data.splits import check_shares, split_of
+from perceiver.data.table import number_classes, read_table, wrong
 from perceiver.tokenizer import NUM_SPECIALS
 
 Cut = Callable[[bytes, int], bytes]
@@ -94,7 +95,7 @@ class TextTable(Source):
         text: column of the texts.
         label: column of the labels, words or whole numbers; None when there are none.
         max_bytes: the longest text, in bytes; at most what the adapter takes.
-        cut: what shortens longer ones, such as `perceiver.data.text_table.keep_start`; without, they are refused.
+        cut: what shortens longer ones, such as `perceiver.data.text.table.keep_start`; without, they are refused.
         val_share: share of the training file for validation, where that has no file.
         test_share: share of the training file for the test, where that has no file.
 
@@ -187,7 +188,7 @@ class TextTable(Source):
             raise ValueError(
                 f"{len(long)} of {len(texts)} texts of {file} are longer than max_bytes={self.max_bytes}, the first one in line {long[0].line}, "
                 f"the longest with {max(len(text.data) for text in long)} bytes: raise max_bytes and the adapter's max_length, "
-                "or give cut=perceiver.data.text_table.keep_start"
+                "or give cut=perceiver.data.text.table.keep_start"
             )
         return texts
 

@@ -1,17 +1,17 @@
 """Folders of pictures: the name of a folder is the class of the pictures in it."""
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from perceiver.data.image_file import MODES, fit, read_picture
+from perceiver.data.class_folders import files_in, folders_in
+from perceiver.data.image.file import MODES, fit, read_picture
 from perceiver.data.limits import Limits
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split, not_found
+from perceiver.data.splits import check_shares, split_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 LIMITS = Limits()
@@ -63,7 +63,7 @@ class ImageFolder(Source):
     Side by side, a picture's split follows from a keyed hash of its path below the root. So pictures that are added later leave the split
     of the others as it is; one that is renamed may change sides.
 
-    Each picture is brought to one size: the largest centred part with its aspect, resized. `perceiver.data.image_file` says how
+    Each picture is brought to one size: the largest centred part with its aspect, resized. `perceiver.data.image.file` says how
     transparency, depth and orientation are treated. Hidden files, and files beside the folders of the classes, are not looked at.
 
     Args:
@@ -74,7 +74,6 @@ class ImageFolder(Source):
         limits: what a file may claim before it is decoded.
         val_share: of the pictures of each class, when the folders lie side by side.
         test_share: likewise.
-        seed: another seed, another split.
 
     Raises:
         ValueError: when a number is out of range.
@@ -90,14 +89,12 @@ class ImageFolder(Source):
         limits: Limits = LIMITS,
         val_share: float = 0.1,
         test_share: float = 0.1,
-        seed: int = 0,
     ) -> None:
         if min(size) < 1:
             raise ValueError(f"size={tuple(size)}: give at least 1 row and 1 column of pixels")
         if channels not in MODES:
             raise ValueError(f"channels={channels}: give 1 for grey or 3 for colour")
-        if min(val_share, test_share) < 0 or val_share + test_share >= 1:
-            raise ValueError(f"val_share={val_share} and test_share={test_share}: neither below 0, and together below 1")
+        check_shares(val_share, test_share)
         self.root = Path(root)
         self.size = size
         self.entries = (entry,)
@@ -105,7 +102,6 @@ class ImageFolder(Source):
         self.limits = limits
         self.val_share = val_share
         self.test_share = test_share
-        self.seed = seed
 
     @property
     def classes(self) -> Sequence[str]:
@@ -142,12 +138,10 @@ class ImageFolder(Source):
 
     def drawn(self, by_class: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
         """The files of each split and class."""
-        bounds = {"test": self.test_share, "val": self.test_share + self.val_share, "train": 1.0}
-        listing: dict[str, dict[str, list[str]]] = {split: {name: [] for name in by_class} for split in bounds}
+        listing: dict[str, dict[str, list[str]]] = {split: {name: [] for name in by_class} for split in SPLITS}
         for name, files in by_class.items():
             for file in files:
-                place = place_of(file, self.seed)
-                listing[next(split for split, bound in bounds.items() if place < bound)][name].append(file)
+                listing[split_of(file, self.val_share, self.test_share)][name].append(file)
         return listing
 
     def check(self, listing: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -161,12 +155,6 @@ class ImageFolder(Source):
             raise ValueError(f"{self.root} has no pictures of the class {missing[0]!r} to train on: add some, or take its folders out")
 
 
-def place_of(path: str, seed: int) -> float:
-    """Where a path falls between 0 and 1, by a keyed hash: the same on every machine, whatever other files there are."""
-    digest = hashlib.blake2b(os.fsencode(path), key=str(seed).encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big") / 2**56
-
-
 def pictures_by_class(root: Path, below: str) -> dict[str, list[str]]:
     """Paths of pictures relative to the root, of each class folder in `root/below`.
 
@@ -176,39 +164,7 @@ def pictures_by_class(root: Path, below: str) -> dict[str, list[str]]:
     names = folders_in(root / below)
     if not names:
         raise ValueError(f"{root / below} holds no folder: put the pictures into one folder a class")
-    found = {name: [f"{below}{name}/{file}" for file in pictures_in(root / below / name)] for name in names}
+    found = {name: [f"{below}{name}/{file}" for file in files_in(root / below / name, "picture", SUFFIXES)] for name in names}
     if empty := [name for name, files in found.items() if not files]:
         raise ValueError(f"{root / below / empty[0]} holds no pictures: add some, or remove the folder")
-    return found
-
-
-def folders_in(place: Path) -> list[str]:
-    """Sorted names of the folders in a folder."""
-    return [entry.name for entry in visible(place) if entry.is_dir(follow_symlinks=False)]
-
-
-def pictures_in(place: Path) -> list[str]:
-    """Sorted names of the pictures in a folder.
-
-    Raises:
-        ValueError: when anything else lies there, which would be left out of the dataset without a word.
-    """
-    entries = visible(place)
-    for entry in entries:
-        if not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(SUFFIXES):
-            raise ValueError(f"{entry.path} is not a picture ({', '.join(SUFFIXES)}): a class folder holds nothing else, so move it away")
-    return [entry.name for entry in entries]
-
-
-def visible(place: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name, hidden things left out.
-
-    Raises:
-        ValueError: when something is a symbolic link, which may lead out of the folder.
-    """
-    with os.scandir(place) as entries:
-        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in found:
-        if entry.is_symlink():
-            raise ValueError(f"{entry.path} is a symbolic link, which may lead out of the dataset: put the files themselves there")
     return found

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from perceiver.data.augment import Augment
 from perceiver.data.batch import collate
-from perceiver.data.mixture import Draw, Mixture
+from perceiver.data.mixture.order import Draw, Mixture
 from perceiver.data.rows import BadSample, Row, Rows
 from perceiver.data.source import Split
 

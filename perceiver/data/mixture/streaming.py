@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perceiver.data.mixed import MixedDataModule
-from perceiver.data.mixture import Draw, Mixture, shares
-from perceiver.data.permutation import key_of, permute
-from perceiver.data.shards import ShardRows
+from perceiver.data.mixture.datamodule import MixedDataModule
+from perceiver.data.mixture.order import Mixture, shares
+from perceiver.data.mixture.permutation import key_of, permute
+from perceiver.data.mixture.shards import ShardRows
 
 
 class ShardMixture(Mixture):
@@ -39,36 +39,22 @@ class ShardMixture(Mixture):
         super().__init__(sizes, probabilities, batch_size=batch_size, rows_per_dataset=rows_per_dataset, seed=seed)
         self.shards = [np.array(rows, dtype=np.int64) for rows in shards.values()]
 
-    def draws(self, step: int, rank: int = 0, world_size: int = 1) -> list[Draw]:
-        """The rows of one rank at a step; see `Mixture.draws`."""
-        drawn = super().draws(step, rank, world_size)  # datasets and passes are right, rows are not
-        slots = step * self.batch_size + rank * len(drawn) + np.arange(len(drawn))
-        groups, places = np.divmod(slots, self.rows_per_dataset)
-        datasets, before = self._datasets(groups)
-        places = (before * self.rows_per_dataset + places) % np.array(self.sizes)[datasets]
-        passes = np.array([draw.epoch for draw in drawn])
-        rows = np.zeros_like(places)
-        for dataset, number in {(draw.dataset, draw.epoch) for draw in drawn}:
-            here = (datasets == dataset) & (passes == number)
-            rows[here] = self.order(dataset, number, places[here])
-        return [Draw(draw.dataset, int(row), draw.epoch) for draw, row in zip(drawn, rows, strict=True)]
-
-    def order(self, dataset: int, number: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    def order(self, dataset: int, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows at some places of a pass over a dataset: the shards are shuffled, and then the rows of each."""
         sizes = self.shards[dataset]
-        shards = permute(np.arange(len(sizes)), len(sizes), key_of(self.seed, dataset, number))
+        shards = permute(np.arange(len(sizes)), len(sizes), key_of(self.seed, dataset, epoch))
         ends = np.cumsum(sizes[shards])
         turns = np.searchsorted(ends, places, side="right")
         rows = np.zeros_like(places)
         for turn in np.unique(turns):
             here, shard = turns == turn, int(shards[turn])
             inside = places[here] - (ends[turn] - sizes[shard])
-            rows[here] = sizes[:shard].sum() + permute(inside, int(sizes[shard]), key_of(self.seed, dataset, number, shard))
+            rows[here] = sizes[:shard].sum() + permute(inside, int(sizes[shard]), key_of(self.seed, dataset, epoch, shard))
         return rows
 
 
 class StreamingMixture(MixedDataModule):
-    """Batches out of any number of datasets, of which some live in `perceiver.data.shards.Shards`.
+    """Batches out of any number of datasets, of which some live in `perceiver.data.mixture.shards.Shards`.
 
     Arguments, batches and promises are those of `MixedDataModule`: it resumes exactly at any step, with any number of workers. A checkpoint
     is refused when its shards were others, also when they have as many rows. A dataset that is not in shards is shuffled as a whole.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perceiver.data.permutation import key_of, permute
+from perceiver.data.mixture.permutation import key_of, permute
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 CHUNK = 4096  # groups whose datasets are worked out together
@@ -94,8 +94,12 @@ class Mixture:
             epochs[here] = numbers[here] // size
             for epoch in np.unique(epochs[here]):
                 now = here & (epochs == epoch)
-                rows[now] = permute(numbers[now] % size, size, key_of(self.seed, int(dataset), int(epoch)))
+                rows[now] = self.order(int(dataset), int(epoch), numbers[now] % size)
         return [Draw(int(d), int(r), int(e)) for d, r, e in zip(datasets, rows, epochs, strict=True)]
+
+    def order(self, dataset: int, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows at some places of a pass over a dataset."""
+        return permute(places, self.sizes[dataset], key_of(self.seed, dataset, epoch))
 
     def _datasets(self, groups: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The dataset of each group, and how many groups it had before."""

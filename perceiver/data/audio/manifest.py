@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from perceiver.data.audio.sounds import LIMITS, Recording, SoundForm, Sounds
 from perceiver.data.limits import Limits
-from perceiver.data.sound_files import LIMITS, Recording, SoundForm, Sounds
 from perceiver.data.source import SPLITS, Split
 from perceiver.data.table import Line, check_there, inside, read_table, wrong
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perceiver.data.audio import read_sound
+from perceiver.data.audio.file import read_sound
 from perceiver.data.limits import Limits
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split
-from perceiver.data.table import check_shares, number_classes, split_of
+from perceiver.data.splits import check_shares, split_of
+from perceiver.data.table import number_classes
 
 LIMITS = Limits()
 
@@ -45,7 +46,7 @@ class SoundForm:
     Args:
         sample_rate: Hz.
         max_seconds: what is longer is cropped.
-        channels: see `perceiver.data.audio.downmix`.
+        channels: see `perceiver.data.audio.file.downmix`.
         limits: what a file may claim before it is decoded.
 
     Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perceiver.data.archive import download
-from perceiver.data.sound_files import Recording, SoundForm, Sounds
+from perceiver.data.audio.sounds import Recording, SoundForm, Sounds
 from perceiver.data.source import Split, not_found, places
 from perceiver.data.table import Line, check_there, inside, read_table, wrong
 

@@ -15,12 +15,12 @@ from jaxtyping import Int16
 from torch import Tensor
 
 from perceiver.data.archive import download, unpack
-from perceiver.data.audio import read_sound
+from perceiver.data.audio.file import read_sound
+from perceiver.data.audio.sounds import Recording, SoundForm, Sounds
+from perceiver.data.class_folders import folders_in
 from perceiver.data.download import fetch
-from perceiver.data.image_folder import folders_in
 from perceiver.data.limits import Limits
 from perceiver.data.rows import Row, Rows
-from perceiver.data.sound_files import Recording, SoundForm, Sounds
 from perceiver.data.source import Source, Split, not_found, places
 from perceiver.data.table import check_there
 

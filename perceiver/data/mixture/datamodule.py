@@ -10,9 +10,9 @@ import lightning as L
 import torch
 
 from perceiver.data.augment import Augment
-from perceiver.data.batches import Batches, EvalBatches, Member, TrainBatches, without_report
-from perceiver.data.loader import MixtureLoader, Steps, shortened, steps_done
-from perceiver.data.mixture import Mixture, shares
+from perceiver.data.mixture.batches import Batches, EvalBatches, Member, TrainBatches, without_report
+from perceiver.data.mixture.loader import MixtureLoader, Steps, shortened, steps_done
+from perceiver.data.mixture.order import Mixture, shares
 from perceiver.data.rows import Rows
 from perceiver.data.source import SPLITS, Source, Split
 
@@ -37,7 +37,7 @@ class Stream:
 class MixedDataModule(L.LightningDataModule):
     """Batches out of any number of datasets: raw entries by modality with presence and lengths, `target` and `target_mask`, and `dataset`.
 
-    Which rows a step holds is a function of the seed and the number of the step alone (`perceiver.data.mixture`). The numbers in
+    Which rows a step holds is a function of the seed and the number of the step alone (`perceiver.data.mixture.order`). The numbers in
     `dataset` follow the order of `datasets`.
 
     Args:
@@ -91,6 +91,7 @@ class MixedDataModule(L.LightningDataModule):
         self._rows: dict[tuple[str, Split], Rows] = {}
         self._bad: dict[tuple[Split, str], dict[str, str]] = {}  # reasons by sample, of each split of each dataset
         self._resumed: dict[str, Any] | None = None
+        self._loaders: list[MixtureLoader] = []
 
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
@@ -112,6 +113,12 @@ class MixedDataModule(L.LightningDataModule):
         needed: dict[str, Sequence[Split]] = {"fit": ("train", "val", "test"), "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             self.members(split)
+
+    def teardown(self, stage: str) -> None:
+        """Ends the data workers of a stage."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
 
     def members(self, split: Split) -> list[Member]:
         """The datasets in one split.
@@ -211,7 +218,9 @@ class MixedDataModule(L.LightningDataModule):
         return self._loader(batches, range(len(batches)))
 
     def _loader(self, batches: Batches, sampler: Steps | range) -> MixtureLoader:
-        return MixtureLoader(batches, sampler, num_workers=self.num_workers, timeout=self.timeout, pin_memory=torch.cuda.is_available())
+        loader = MixtureLoader(batches, sampler, num_workers=self.num_workers, timeout=self.timeout, pin_memory=torch.cuda.is_available())
+        self._loaders.append(loader)
+        return loader
 
     def _plan(self) -> dict[str, Any]:
         """All that decides which rows come at which step."""

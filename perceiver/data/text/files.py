@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from perceiver.data.download import fetch
-from perceiver.data.masking import Masking
 from perceiver.data.rows import BadSample, Row, Rows
 from perceiver.data.source import Source, Split, find_folder, not_found, places
-from perceiver.data.table import check_shares
+from perceiver.data.splits import check_shares
+from perceiver.data.text.masking import Masking
 from perceiver.tokenizer import NUM_SPECIALS
 
 SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -129,7 +129,7 @@ class TextFiles(Source):
         files: pattern of the files within it; `**/` stands for any number of folders, but enters none that is a symbolic link.
         entry: what rows call the ids; with a mask, what is asked is `<entry>_target`.
         length: bytes of a window, at most what the adapter takes.
-        mask: what hides bytes, see `perceiver.data.masking`. Without one there is nothing to learn.
+        mask: what hides bytes, see `perceiver.data.text.masking`. Without one there is nothing to learn.
         val_share: share of each file that is for validation.
         test_share: share of each file that is for the test.
 
@@ -170,7 +170,7 @@ class TextFiles(Source):
             ValueError: when there is no mask.
         """
         if self.mask is None:
-            raise ValueError(f"{type(self).__name__} has nothing to learn: give it a mask, such as perceiver.data.masking.WholeWords")
+            raise ValueError(f"{type(self).__name__} has nothing to learn: give it a mask, such as perceiver.data.text.masking.WholeWords")
         return {"task": "masked_bytes", "modality": self.entries[0]}
 
     def rows(self, split: Split) -> Windows:

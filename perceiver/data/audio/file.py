@@ -1,7 +1,7 @@
 """Sound files: a waveform out of an encoded file, at the rate and with the channels that a model wants.
 
 WAV, FLAC, OGG (Vorbis, Opus) and MP3 are read. What the header claims is held against the limits before a sample is decoded, and the
-number of samples that come must be the promised one (`perceiver.data.sound_length`): no sound is ever short without a word. Values are
+number of samples that come must be the promised one (`perceiver.data.audio.length`): no sound is ever short without a word. Values are
 full scale at 1; lossy codecs and resampling may go a little beyond.
 
 Letters: c channels, s samples of each.
@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from perceiver.data.audio.length import promised_frames
 from perceiver.data.limits import Limits
 from perceiver.data.rows import BadSample
-from perceiver.data.sound_length import promised_frames
 
 # From the samples in a file and their rate (Hz): the first one that is taken, and the one behind the last. May raise a `ValueError`.
 Part = Callable[[int, int], tuple[int, int]]
@@ -86,7 +86,7 @@ def decode(file: Path, sample: str, limits: Limits, part: Part) -> tuple[Float[T
     described = file.stat()
     if not stat.S_ISREG(described.st_mode):  # a pipe would wait for ever
         raise ValueError("it is no file")
-    limits.check(sample, bytes=float(described.st_size))
+    limits.check(sample, bytes=described.st_size)
     with open(file, "rb", buffering=0) as opened:
         promised = promised_frames(opened)
         opened.seek(0)
@@ -118,7 +118,7 @@ def check_header(sound: soundfile.SoundFile, sample: str, limits: Limits, promis
         raise ValueError("its header does not say how long it is: encode it again")
     if frames < 1 or sound.samplerate < 1 or sound.channels < 1:
         raise ValueError(f"there is no sound in it: {frames} samples at {sound.samplerate} Hz with {sound.channels} channels")
-    limits.check(sample, sample_rate=float(sound.samplerate), channels=float(sound.channels), seconds=frames / sound.samplerate)
+    limits.check(sample, sample_rate=sound.samplerate, channels=sound.channels, seconds=frames / sound.samplerate)
     if frames > sound.frames:
         raise ValueError(f"the decoder expects {sound.frames:,} of its {frames:,} samples: encode it again, an MP3 with a header of its length")
     return frames

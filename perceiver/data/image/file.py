@@ -43,7 +43,7 @@ def read_picture(sample: str, file: Path, channels: int, limits: Limits) -> UInt
         BadSample: when it cannot be read, is beyond a limit, or is no picture that can be decoded in full.
     """
     try:
-        limits.check(sample, bytes=float(file.stat().st_size))
+        limits.check(sample, bytes=file.stat().st_size)
         content = file.read_bytes()
     except OSError as error:
         raise BadSample(sample, f"the file cannot be read: {error.strerror or error}") from error
@@ -60,7 +60,7 @@ def decode_picture(sample: str, content: bytes, channels: int, limits: Limits) -
         raise BadSample(sample, "the file is empty: fetch it again, or leave it out")
     try:
         picture = open_header(content)
-        limits.check(sample, pixels=float(picture.width * picture.height))
+        limits.check(sample, pixels=picture.width * picture.height)
         if picture.format != "MPO" and getattr(picture, "is_animated", False):
             raise BadSample(sample, "it has more than one frame or page: save one of them as a picture of its own")
         return to_tensor(picture, channels)

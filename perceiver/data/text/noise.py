@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int
 
 from perceiver.data.augment import Augment
-from perceiver.data.masking import words
 from perceiver.data.rows import Row
+from perceiver.data.text.masking import words
 from perceiver.tokenizer import NUM_SPECIALS, VOCAB_SIZE
 
 Ids = Int[np.ndarray, " l"]

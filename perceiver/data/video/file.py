@@ -17,10 +17,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceiver.data.audio import check_values, downmix, resample
-from perceiver.data.container import TICK, Container, pyav
-from perceiver.data.image_file import fit
+from perceiver.data.audio.file import check_values, downmix, resample
+from perceiver.data.image.file import fit
 from perceiver.data.limits import Limits
+from perceiver.data.video.container import TICK, Container, pyav
 
 JITTER = 0.02  # s; phones write timestamps of sound that waver. Less than one lost packet of AAC at 48 kHz
 PREROLL = 0.25  # s of sound decoded before it is wanted: what a lossy codec gives depends on what came before

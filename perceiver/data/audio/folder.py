@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from perceiver.data.image_folder import folders_in, visible
+from perceiver.data.audio.sounds import LIMITS, Recording, SoundForm, Sounds
+from perceiver.data.class_folders import files_in, folders_in
 from perceiver.data.limits import Limits
-from perceiver.data.sound_files import LIMITS, Recording, SoundForm, Sounds
 from perceiver.data.source import SPLITS, Split, not_found
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
@@ -76,21 +76,6 @@ class AudioFolder(Sounds):
             raise ValueError(f"{self.root / prefix} holds no folder: put the sounds into one folder a class")
         found = []
         for name in names:
-            files = sounds_in(self.root / prefix / name)
+            files = files_in(self.root / prefix / name, "sound", SUFFIXES)
             found += [(Recording(self.root / prefix / name / file, f"{prefix}{name}/{file}"), name) for file in files]
         return found
-
-
-def sounds_in(place: Path) -> list[str]:
-    """Sorted names of the sounds in a folder.
-
-    Raises:
-        ValueError: when there is none, or anything else lies there, which would be left out of the dataset without a word.
-    """
-    entries = visible(place)
-    if not entries:
-        raise ValueError(f"{place} holds no sounds: add some, or remove the folder")
-    for entry in entries:
-        if not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(SUFFIXES):
-            raise ValueError(f"{entry.path} is not a sound ({', '.join(SUFFIXES)}): a class folder holds nothing else, so move it away")
-    return [entry.name for entry in entries]

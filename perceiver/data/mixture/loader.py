@@ -106,6 +106,11 @@ class MixtureLoader:
         names = getattr(self.batches, "names", None)
         return "" if names is None or item is None else f", with rows {shortened(names(item))}"
 
+    def close(self) -> None:
+        """Ends the workers. Left to the garbage collector they take five seconds each."""
+        getattr(self.loader._iterator, "_shutdown_workers", lambda: None)()
+        self.loader._iterator = None
+
     def state_dict(self) -> dict[str, int]:
         """Nothing: where training stands is in the trainer's own counters, and which rows come next follows from that."""
         return {}

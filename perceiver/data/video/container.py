@@ -55,7 +55,7 @@ class Container:
 
     def check(self, **found: int | float) -> None:
         """Compares what the file claims with the limits; see `Limits.check`."""
-        self.limits.check(self.sample, **{name: float(value) for name, value in found.items()})
+        self.limits.check(self.sample, **found)
 
     def decoded(self, kind: Kind, wanted: object, time: float) -> Iterator[Any]:
         """The frames (PyAV's, of pictures or of sound) of a stream from a time on: first the one that has begun by then, if there is one.

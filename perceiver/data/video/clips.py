@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from perceiver.data.container import TICK
 from perceiver.data.limits import Limits
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import Source, Split, not_found
-from perceiver.data.table import check_shares, split_of
-from perceiver.data.video import Frames, Sound, extent, read_clip
+from perceiver.data.splits import check_shares, split_of
+from perceiver.data.video.container import TICK
+from perceiver.data.video.file import Frames, Sound, extent, read_clip
 
 LIMITS = Limits()
 

@@ -1,0 +1,1 @@
+"""Sound: files, folders, tables of recordings, and well-known sets."""

@@ -1,0 +1,1 @@
+"""Pictures: well-known sets, folders, single files, and what is done to them."""

@@ -1,0 +1,1 @@
+"""Mixtures: which rows come when, from which dataset, and how they become batches."""

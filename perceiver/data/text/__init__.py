@@ -1,0 +1,1 @@
+"""Text as bytes: files for language models, tables with labels, masking and noise."""

@@ -1,0 +1,1 @@
+"""Video with sound: spans of one clock, and clips out of files."""
