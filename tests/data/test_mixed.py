@@ -147,7 +147,7 @@ def test_a_worker_that_is_killed_or_hangs_is_an_error_that_names_the_rows_and_le
     loader = MixtureLoader(batches, range(len(batches)), num_workers=1, timeout=2.0)
     with pytest.raises(WorkerLost, match=rf"(?i)({said}).*batch 0 .* rows images/row-0, images/row-1"):
         list(loader)
-    assert not any(worker.is_alive() for worker in loader.loader._iterator._workers)
+    assert not any(worker.join(20) or worker.is_alive() for worker in loader.loader._iterator._workers)
 
 
 def test_an_error_in_a_worker_is_that_error_and_not_a_lost_worker():
