@@ -70,9 +70,10 @@ class RandomState(Callback):
             ValueError: when it has not: dropout could not go on as it would have.
         """
         if self._resumed is not None and len(self._resumed["ranks"]) != trainer.world_size:
+            written_by = len(self._resumed["ranks"])
             raise ValueError(
-                f"this checkpoint was written by {len(self._resumed['ranks'])} ranks, and there are {trainer.world_size}: the rows would be the same "
-                "(with the same batch_size), but not the model's random numbers. Resume with as many ranks, or without the callback RandomState"
+                f"this checkpoint was written by {written_by} ranks, and there are {trainer.world_size}: the rows of a step would be "
+                "the same, but not the model's random numbers. Resume with as many ranks"
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -50,6 +50,14 @@ def test_the_arrows_point_one_way(file):
         assert imports_of(file) <= MAY_IMPORT[part] | {part}
 
 
+def test_a_modality_of_the_data_knows_neither_mixtures_nor_manifests():
+    for modality in ("image", "audio", "text", "video"):
+        for file in (PACKAGE / "data" / modality).glob("*.py"):
+            assert not any(f"perceiver.data.{part}" in file.read_text().split('"""', 2)[2] for part in ("mixture", "manifest", "columns", "pairs")), (
+                file
+            )
+
+
 def test_nothing_below_the_tasks_imports_lightning():
     for part in MAY_IMPORT.keys() - {"tasks", "data", "explain", "resume", "run_log", "cli"}:
         files = [PACKAGE / f"{part}.py"] if (PACKAGE / f"{part}.py").exists() else (PACKAGE / part).rglob("*.py")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,23 @@ def test_another_mixture_is_not_resumed_but_refused_with_what_changed(whole, tmp
     refused = fit(tmp_path / "run", *resume(whole), "--data.init_args.batch_size=9")
     assert refused.returncode == 2
     assert "batch_size was 6 and is 9" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_schedule_that_asks_how_many_steps_the_epochs_have_is_resumed_exactly(tmp_path):
+    epochs = ("--trainer.max_steps=-1", "--trainer.max_epochs=2")
+    assert fit(tmp_path / "whole", *epochs).returncode == 0
+    assert fit(tmp_path / "run", *epochs, *killed_at(9)).returncode == -signal.SIGKILL
+    assert fit(tmp_path / "run", *epochs, *resume(tmp_path / "run")).returncode == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole") and len(losses(tmp_path / "run")) == 14
+
+
+def test_another_number_of_ranks_is_refused():
+    state = RandomState()
+    state.load_state_dict({"ranks": [random_state(), random_state()]})
+    trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="written by 2 ranks, and there are 1"):
+        state.on_train_start(trainer, L.LightningModule())
 
 
 def test_random_numbers_go_on_where_they_stood():

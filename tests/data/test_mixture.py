@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceiver.data.mixture.order import CHUNK, Mixture, shares
-from perceiver.data.mixture.permutation import key_of, permute
+from perceiver.data.permutation import key_of, permute
 
 SIZES = {"images": 41, "sounds": 53, "texts": 29}
 

@@ -18,7 +18,7 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver.data.mixture.permutation import key_of, permute
+from perceiver.data.permutation import key_of, permute
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import Source, Split, not_found, places
 
@@ -58,7 +58,7 @@ class PicturesInMemory(Rows):
 class OfficialPictures(Source):
     """A dataset of pictures with an official training and test set, read through torchvision.
 
-    Validation rows are taken out of the training set by a keyed shuffle (`perceiver.data.mixture.permutation`, key 0), which depends on nothing
+    Validation rows are taken out of the training set by a keyed shuffle (`perceiver.data.permutation`, key 0), which depends on nothing
     but the number of training rows: more validation rows are the same ones and further ones.
 
     Args:

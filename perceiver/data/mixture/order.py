@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perceiver.data.mixture.permutation import key_of, permute
+from perceiver.data.permutation import key_of, permute
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 CHUNK = 4096  # groups whose datasets are worked out together

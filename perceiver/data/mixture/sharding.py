@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from perceiver.data.mixture.permutation import key_of, permute
 from perceiver.data.mixture.shards import DATASET, litdata
+from perceiver.data.permutation import key_of, permute
 from perceiver.data.row_bytes import to_bytes
 from perceiver.data.rows import BadSample, Rows
 from perceiver.data.source import SPLITS, Source, Split

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from perceiver.data.mixture.datamodule import MixedDataModule
 from perceiver.data.mixture.order import Mixture, shares
-from perceiver.data.mixture.permutation import key_of, permute
 from perceiver.data.mixture.shards import ShardRows
+from perceiver.data.permutation import key_of, permute
 
 
 class ShardMixture(Mixture):
