@@ -174,6 +174,12 @@ def test_wrong_numbers_are_refused_by_name(options, said):
         toy_mixture(**options)
 
 
+def test_a_stream_adds_settings_to_the_task_of_its_source():
+    data = MixedDataModule({"images": Stream(ToyImages(), settings={"label_smoothing": 0.1}), "sounds": Stream(ToySounds())})
+    assert data.tasks["images"] == {"task": "classification", "num_classes": 3, "label_smoothing": 0.1}
+    assert data.tasks["sounds"] == {"task": "classification", "num_classes": 5}
+
+
 def test_no_dataset_and_an_empty_one_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         MixedDataModule({})

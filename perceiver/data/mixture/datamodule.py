@@ -1,8 +1,8 @@
 """Training on several datasets at once: which there are, how much of each, and what became of samples that cannot be read."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,13 @@ class Stream:
         source: where its rows come from.
         weight: its share of the training rows, relative to the others'.
         augment: what is done to its training rows, one after another.
+        settings: of its task, beside those that the source gives: `{label_smoothing: 0.1}`.
     """
 
     source: Source
     weight: float = 1.0
     augment: Sequence[Augment] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class MixedDataModule(L.LightningDataModule):
@@ -96,7 +98,7 @@ class MixedDataModule(L.LightningDataModule):
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
         """What is learned on each dataset, as plain data, for the model's side."""
-        return {name: dict(stream.source.task) for name, stream in self.datasets.items()}
+        return {name: {**stream.source.task, **stream.settings} for name, stream in self.datasets.items()}
 
     @property
     def classes(self) -> dict[str, list[str]]:
