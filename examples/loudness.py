@@ -9,7 +9,7 @@ Letters: b rows of the batch, r rows of this task.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -68,7 +68,7 @@ class Loudness(Source):
         """Fetches the other dataset."""
         self.sounds.prepare()
 
-    def rows(self, split: str) -> Rows:
+    def rows(self, split: Literal["train", "val", "test"]) -> Rows:
         """As many as the other dataset has."""
         return LoudRows(self.sounds.rows(split))
 

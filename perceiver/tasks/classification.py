@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
 from perceiver.tasks.checkpoint import check_same_weights
-from perceiver.tasks.optim import adamw, param_groups, warmup_cosine
+from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 
 Batch = dict[str, Tensor]
 STAGES = ("val", "test")
@@ -195,7 +195,9 @@ class Classification(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
-        groups: Any = param_groups(self.model, self.weight_decay)
+        groups = param_groups(self.model, self.weight_decay)
         optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
-        total = self.trainer.max_steps if self.trainer.max_steps > 0 else int(self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, total), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, num_steps(self)), "interval": "step"},
+        }

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -51,3 +52,9 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> 
         return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup_steps) / (total_steps - warmup_steps)))
 
     return LambdaLR(optimizer, factor)
+
+
+def num_steps(task: LightningModule) -> int:
+    """Optimizer steps of the whole training, as the trainer's `max_steps` says, or its epochs and loaders."""
+    trainer = task.trainer
+    return trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
