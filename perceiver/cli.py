@@ -225,5 +225,9 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     told = list(takewhile(lambda line: not line.startswith(("- Expected a <class 'NoneType'>", "Given value")), lines)) or lines
     where = ".".join(re.findall(r'^(?:- )?Parser key "([^"]+)":$', "\n".join(told), re.MULTILINE))
-    what = told[-1].removeprefix("- ").removeprefix("ValueError: ").removeprefix("FileNotFoundError: ")
+    what = re.sub("^Call to compute_fn of link .*? failed: ", "", told[-1])
+    if what.startswith('in "<unicode string>"'):  # the place of an error in YAML, whose text stands before it
+        what = "; ".join(told).replace(' in "<unicode string>"', "").replace('in "<unicode string>"', "at")
+    for prefix in ("- ", "ValueError: ", "FileNotFoundError: "):
+        what = what.removeprefix(prefix)
     return f"{where}: {what}" if where else what

@@ -179,3 +179,10 @@ def test_what_does_not_fit_is_refused_before_training_in_one_line(tmp_path, caps
     for word in words:
         assert word in said
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_an_error_in_yaml_is_told_with_its_reason_and_line(tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text("trainer:\n  max_steps: 3\n bad: [\n")
+    assert main(["fit", "--config", str(tmp_path / "bad.yaml")]) == 2
+    told = refusal(capsys)
+    assert "did not find expected key" in told and "line 3" in told and "unicode string" not in told

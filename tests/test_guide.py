@@ -265,10 +265,11 @@ def test_a_broken_picture_among_few_rows_stops_the_run_as_the_guide_says(place, 
     assert as_in_the_guide("a broken picture among 6 rows", refusal(capsys))
 
 
-def test_what_the_guide_says_is_not_noticed_is_not(place):
+def test_an_entry_that_no_adapter_reads_is_told_and_another_sample_rate_is_not_noticed(place):
     text_adapter = "          text: {class_path: perceiver.adapters.TextBytes, init_args: {max_length: *bytes}}\n"
     (place / "configs/own_data.yaml").write_text(replaced(CONFIG, {text_adapter: ""}))
-    assert perceiver_command(FIT, "--trainer.callbacks", "null", f"{MODEL}.adapters.audio.init_args.sample_rate", "8000") == 0
+    with pytest.warns(UserWarning, match="no adapter reads text: the model has adapters for image, audio"):
+        assert perceiver_command(FIT, "--trainer.callbacks", "null", f"{MODEL}.adapters.audio.init_args.sample_rate", "8000") == 0
 
 
 def test_the_limits_are_those_that_the_guide_names():

@@ -10,7 +10,7 @@ from typing import Any
 
 import soundfile
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from perceiver.adapters import AudioPatches, ImagePatches, LogMel, TextBytes
@@ -43,8 +43,8 @@ def view_of(adapter: nn.Module) -> str:
     return "tokens"
 
 
-def picture(adapter: ImagePatches, image: Float[Tensor, "c y x"]) -> Plain:
-    """Pixels in [0, 1], grey or red-green-blue, rounded to three digits."""
+def picture(adapter: ImagePatches, image: Float[Tensor, "c y x"] | UInt8[Tensor, "c y x"]) -> Plain:
+    """Pixels in [0, 1], or bytes, grey or red-green-blue, rounded to three digits."""
     image = image / 255 if image.dtype == torch.uint8 else image
     pixels = image.clamp(0, 1).permute(1, 2, 0)[..., :3]
     grey = pixels.shape[-1] < 3

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -81,6 +82,13 @@ class Multitask(L.LightningModule):
             warmup_steps=self.warmup_steps,
             optimizer=self.optimizer,
         )
+
+    def setup(self, stage: str) -> None:
+        """Says which entries of the datamodule no adapter of the model reads."""
+        entries = getattr(getattr(self.trainer, "datamodule", None), "entries", ())
+        unread = [entry for entry in entries if entry not in self.model.inputs.adapters and not entry.endswith("_target")]
+        if unread:
+            rank_zero_warn(f"no adapter reads {', '.join(unread)}: the model has adapters for {', '.join(self.model.inputs.adapters)}")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs of each task that has rows in the batch, for those rows in their order."""

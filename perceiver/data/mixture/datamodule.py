@@ -95,6 +95,10 @@ class MixedDataModule(L.LightningDataModule):
         self._resumed: dict[str, Any] | None = None
         self._loaders: list[MixtureLoader] = []
 
+    def __str__(self) -> str:
+        """Which datasets. Lightning's own description opens all loaders."""
+        return f"a mixture of {', '.join(self.datasets)}"
+
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
         """What is learned on each dataset, as plain data, for the model's side."""
