@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from perceiver.data.limits import Limits
     from perceiver.data.manifest import Manifest
     from perceiver.data.mixture.datamodule import MixedDataModule, Stream
+    from perceiver.data.mixture.sharding import write_shards
+    from perceiver.data.mixture.shards import Shards
+    from perceiver.data.mixture.streaming import StreamingMixture
     from perceiver.data.pairs import DigitSums
     from perceiver.data.quickstart import Quickstart
     from perceiver.data.rows import BadSample, Rows
-    from perceiver.data.source import Source
+    from perceiver.data.source import Source, Split
     from perceiver.data.text.files import TextFiles, TinyShakespeare
     from perceiver.data.text.masking import Masking, Spans, WholeWords
     from perceiver.data.text.noise import ByteNoise, WordDropout
@@ -31,29 +34,32 @@ if TYPE_CHECKING:
 
 # A dataset is imported when it is asked for: together they need much that one run does not.
 PLACE = {
+    "audio.esc50": ("ESC50",),
     "audio.folder": ("AudioFolder",),
     "audio.manifest": ("AudioManifest",),
+    "audio.speech": ("FreeSpokenDigits", "SpeechCommands"),
     "augment": ("Augment", "JitterSound", "Missing", "MovePicture"),
     "batch": ("collate",),
     "cache": ("Cached",),
-    "video.clips": ("VideoClips",),
     "columns": ("AudioColumn", "Column", "ImageColumn", "TextColumn", "VideoColumn", "VideoSoundColumn"),
-    "audio.esc50": ("ESC50",),
-    "image.transforms": ("Transforms", "pixel_statistics"),
     "image.folder": ("ImageFolder",),
     "image.sets": ("CIFAR10", "CIFAR100", "FashionMNIST", "MNIST"),
+    "image.transforms": ("Transforms", "pixel_statistics"),
     "limits": ("Limits",),
     "manifest": ("Manifest",),
-    "text.masking": ("Masking", "Spans", "WholeWords"),
     "mixture.datamodule": ("MixedDataModule", "Stream"),
+    "mixture.sharding": ("write_shards",),
+    "mixture.shards": ("Shards",),
+    "mixture.streaming": ("StreamingMixture",),
     "pairs": ("DigitSums",),
     "quickstart": ("Quickstart",),
     "rows": ("BadSample", "Rows"),
-    "source": ("Source",),
-    "audio.speech": ("FreeSpokenDigits", "SpeechCommands"),
+    "source": ("Source", "Split"),
     "text.files": ("TextFiles", "TinyShakespeare"),
+    "text.masking": ("Masking", "Spans", "WholeWords"),
     "text.noise": ("ByteNoise", "WordDropout"),
     "text.table": ("Banking77", "TextTable"),
+    "video.clips": ("VideoClips",),
     "video.file": ("Frames", "Sound"),
 }
 MODULE_OF = {name: module for module, names in PLACE.items() for name in names}
@@ -66,9 +72,9 @@ __all__ = [
     "BadSample",
     "Banking77",
     "ByteNoise",
-    "Cached",
     "CIFAR10",
     "CIFAR100",
+    "Cached",
     "Column",
     "DigitSums",
     "ESC50",
@@ -87,11 +93,14 @@ __all__ = [
     "MovePicture",
     "Quickstart",
     "Rows",
+    "Shards",
     "Sound",
     "Source",
     "Spans",
     "SpeechCommands",
+    "Split",
     "Stream",
+    "StreamingMixture",
     "TextColumn",
     "TextFiles",
     "TextTable",
@@ -104,6 +113,7 @@ __all__ = [
     "WordDropout",
     "collate",
     "pixel_statistics",
+    "write_shards",
 ]
 
 
