@@ -202,7 +202,7 @@ def test_a_tiny_model_overfits_eight_random_rows() -> None:
     batch = compact_batch(raw_entries(8), presence_table([7, 1, 2, 4, 3, 5, 6, 7]))
     targets = torch.randint(CLASSES, (8, OUTPUTS))
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(60):
+    for _ in range(120):  # which random numbers these are depends on the processor
         optimizer.zero_grad()
         loss = F.cross_entropy(model(batch).flatten(0, 1), targets.flatten())
         loss.backward()

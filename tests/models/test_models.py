@@ -113,7 +113,7 @@ def test_a_row_with_nothing_present_is_finite_and_so_are_the_gradients_of_the_ot
         net.zero_grad()
         out = net(batch)
         out.square().sum().backward()
-        assert out.isfinite().all() and torch.equal(out[1], out[3])
+        assert out.isfinite().all() and torch.allclose(out[1], out[3], atol=1e-6)  # not all processors multiply the rows of a matrix alike
         assert all(g.isfinite().all() for g in gradients(net).values())
 
 
