@@ -55,7 +55,13 @@ def whole(tmp_path_factory) -> Path:
 
 
 # Kills in the middle of an epoch of 7 steps, in the step after an epoch's end, and in the last but one; checkpoints every 3 steps.
-@pytest.mark.parametrize("workers", [(0, 0, 0, 0), (2, 0, 2, 2)], ids=["no worker", "two, none, two, two workers"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((0, 0, 2, 0), id="none, none, two, no workers"),
+        pytest.param((2, 0, 2, 2), id="two, none, two, two workers", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_killed_three_times_is_the_run_that_was_left_alone(whole, tmp_path, workers):
     folder = tmp_path / "run"
     for part, (kill, number) in enumerate(zip((5, 8, 15), workers[:3], strict=True)):

@@ -44,6 +44,7 @@ def test_rows_of_several_datasets_mix_in_one_batch_when_asked():
 def test_workers_change_nothing_random_or_not(workers):
     alone, together = toy_mixture().train_dataloader(), toy_mixture(num_workers=workers).train_dataloader()
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+    together.close()
 
 
 def test_a_random_row_differs_between_passes_and_seeds_alone():
