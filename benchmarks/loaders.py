@@ -13,7 +13,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -22,11 +21,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import soundfile
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from perceiver import MLP, CrossBlock, Decoder, Encoder, ImagePatches, MultitaskPerceiver, SelfBlock
+from perceiver import MultitaskPerceiver
 from perceiver.data import (
     MNIST,
     AudioFolder,
@@ -75,10 +76,10 @@ def rows_per_second(stream: Stream, seconds: float) -> float:
 
 def training_rows_per_second(seconds: float) -> float:
     """Rows that one core trains on, with the model of `configs/mnist.yaml`."""
-    mlp = partial(MLP, widening=2)
-    cross, own = partial(CrossBlock, heads=4, mlp=mlp), partial(SelfBlock, heads=4, mlp=mlp)
-    encoder = Encoder(16, 64, 64, cross_attend=(0, 1), self_attend=(0, 1), num_layers=3, cross_block=cross, self_block=own)
-    model = MultitaskPerceiver({"image": ImagePatches(1, (28, 28), patch=4, num_bands=6)}, encoder, Decoder(64, 64, cross_block=cross))
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(MultitaskPerceiver, "model")
+    config = yaml.safe_load(Path("configs/mnist.yaml").read_text())["model"]["init_args"]["model"]
+    model = parser.instantiate_classes(parser.parse_object({"model": config})).model
     task = Multitask(model, {"mnist": {"task": "classification", "num_classes": 10}})
     optimizer = adamw(param_groups(model, 0.05), 1e-3, "32-true")
     batch = {"image": torch.rand(BATCH, 1, 28, 28), "target": torch.arange(BATCH) % 10, "dataset": torch.zeros(BATCH, dtype=torch.long)}
