@@ -113,7 +113,7 @@ class PerceiverCLI(LightningCLI):
     def after_fit(self) -> None:
         """Tests the model with its best weights, and reports; then trains and tests the controls, and reports again beside them."""
         folder = self.run_folder
-        self._add_results({"train/seconds": self.timer.time_elapsed("train") or 0.0, "train/steps": self.trainer.global_step})
+        self._add_results({"train/seconds": self.timer.time_elapsed("train"), "train/steps": self.trainer.global_step})
         if not is_overridden("test_dataloader", self.datamodule):
             return
         self.trainer.test(self.model, self.datamodule, ckpt_path=best_weights(self.trainer), weights_only=True, verbose=False)

@@ -27,7 +27,9 @@ class RunLogger(CSVLogger):
         super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=1)
         self._file = folder.path / ExperimentWriter.NAME_METRICS_FILE
         # Lightning's writer deletes the file that it finds, with a warning; it gets it back with its first line.
-        self._earlier = self._file.read_text() if self._file.exists() else ""
+        # A kill may have cut its last line short.
+        text = self._file.read_text() if self._file.exists() else ""
+        self._earlier = text[: text.rfind("\n") + 1]
 
     @property
     @rank_zero_experiment
@@ -49,7 +51,7 @@ class RunLogger(CSVLogger):
         if self._earlier and step is not None:
             self._earlier = ""
             with open(self._file, newline="") as file:
-                lines = [line for line in csv.DictReader(file) if line["step"].isdecimal()]  # the last one may have been cut by a kill
+                lines = list(csv.DictReader(file))
             kept = [line for line in lines if int(line["step"]) < step or int(line["step"]) == step and not any(line.get(key) for key in metrics)]
             part = self._file.with_suffix(".csv.part")
             with open(part, "w", newline="") as file:

@@ -213,6 +213,7 @@ class Quickstart(L.LightningDataModule):
         self.seed = torch.initial_seed() if seed is None else seed
         self.num_workers = num_workers
         self._splits: dict[str, Split] = {}
+        self._loaders: list[MixtureLoader] = []
 
     def split(self, name: str) -> Split:
         """Pictures and recordings of a split; read once.
@@ -229,7 +230,15 @@ class Quickstart(L.LightningDataModule):
         rows = Questions(self.split("train"), self.seed, turns=self.turns, augment=jitter)
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         batches = QuestionBatches(rows, self.batch_size, rank=rank, world_size=world_size)
-        return MixtureLoader(batches, Steps(partial(steps_done, self), self.steps_per_epoch), num_workers=self.num_workers, timeout=300.0)
+        loader = MixtureLoader(batches, Steps(partial(steps_done, self), self.steps_per_epoch), num_workers=self.num_workers, timeout=300.0)
+        self._loaders.append(loader)
+        return loader
+
+    def teardown(self, stage: str) -> None:
+        """Ends the data workers of a stage."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Voices and pictures that are neither in training nor in the test."""
