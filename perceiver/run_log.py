@@ -2,7 +2,8 @@
 
 import csv
 import os
-import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -11,6 +12,47 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from perceiver.run_folder import RunFolder
+
+Line = dict[str, str]
+
+
+class LastingWriter(ExperimentWriter):
+    """Lightning's writer, but one that goes on with the file that it finds, and never leaves half a file behind."""
+
+    @property
+    def file(self) -> Path:
+        """Where the lines go."""
+        return Path(self.metrics_file_path)
+
+    def lines(self) -> list[Line]:
+        """What the file holds."""
+        with open(self.file, newline="") as file:
+            return list(csv.DictReader(file))
+
+    def replace(self, lines: Iterable[Line], columns: Sequence[str]) -> None:
+        """Puts another file in the place of this one, at once."""
+        part = self.file.with_suffix(".csv.part")
+        with open(part, "w", newline="") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(lines)
+        os.replace(part, self.file)
+
+    def _check_log_dir_exists(self) -> None:
+        """In place of Lightning's, which deletes the file: drops a last line that a kill has cut short, and takes over the columns."""
+        if not self.file.exists():
+            return
+        whole = (text := self.file.read_bytes()).rfind(b"\n") + 1
+        if whole < len(text):
+            os.truncate(self.file, whole)
+        if not whole:
+            self.file.unlink()
+            return
+        with open(self.file, newline="") as file:
+            self.metrics_keys = next(csv.reader(file))
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self.replace(self.lines(), fieldnames)
 
 
 class RunLogger(CSVLogger):
@@ -25,38 +67,23 @@ class RunLogger(CSVLogger):
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=1)
-        self._file = folder.path / ExperimentWriter.NAME_METRICS_FILE
-        # Lightning's writer deletes the file that it finds, with a warning; it gets it back with its first line.
-        # A kill may have cut its last line short.
-        text = self._file.read_text() if self._file.exists() else ""
-        self._earlier = text[: text.rfind("\n") + 1]
+        self._started = False
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer of the file."""
         if self._experiment is None:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Experiment logs directory")
-                self._experiment = ExperimentWriter(self.log_dir)
-            if self._earlier:
-                self._file.write_text(self._earlier)
-                self._experiment.metrics_keys = self._earlier.splitlines()[0].split(",")
+            self._experiment = LastingWriter(self.log_dir)
         return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Adds a line; before the first one of a resumed run, takes out what it is about to log again."""
         writer = self.experiment
-        if self._earlier and step is not None:
-            self._earlier = ""
-            with open(self._file, newline="") as file:
-                lines = list(csv.DictReader(file))
+        if not self._started and step is not None and writer.file.exists():
+            lines = writer.lines()
             kept = [line for line in lines if int(line["step"]) < step or int(line["step"]) == step and not any(line.get(key) for key in metrics)]
-            part = self._file.with_suffix(".csv.part")
-            with open(part, "w", newline="") as file:
-                table = csv.DictWriter(file, fieldnames=writer.metrics_keys)
-                table.writeheader()
-                table.writerows(kept)
-            os.replace(part, self._file)
+            writer.replace(kept, writer.metrics_keys)
+        self._started = True
         super().log_metrics(metrics, step)

@@ -49,3 +49,14 @@ def test_a_last_line_that_was_cut_short_is_dropped_wherever_it_was_cut(killed):
         (killed / "metrics.csv").write_bytes(text[: len(last) + length])
         RunLogger(RunFolder(killed)).log_metrics({"train/loss": 11.0}, 5)
         assert logged(killed) == [*before[:5], (5, "11.0", "")]
+
+
+def test_a_kill_while_the_file_is_rewritten_leaves_it_as_it_was(killed, monkeypatch):
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    before = (killed / "metrics.csv").read_bytes()
+    monkeypatch.setattr("perceiver.run_log.os.replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        RunLogger(RunFolder(killed)).log_metrics({"a new column": 1.0}, 5)
+    assert (killed / "metrics.csv").read_bytes() == before
