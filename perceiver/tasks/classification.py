@@ -36,7 +36,7 @@ class Classification(L.LightningModule):
         learning_rate: its peak.
         weight_decay: of matrices alone; see `param_groups`.
         warmup_steps: steps until the peak; from there a cosine falls to zero at the trainer's last step.
-        label_smoothing: share of the target that is spread over all classes.
+        label_smoothing: in training, share of the target that is spread over all classes.
         optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
 
     Raises:
@@ -139,7 +139,8 @@ class Classification(L.LightningModule):
                 raise ValueError(
                     f"{key} {int(batch[key][row])} in row {row} of a batch is out of range 0 to {limit - 1}: correct the data, or the task's settings"
                 )
-        losses = F.cross_entropy(logits, batch["target"], reduction="none", label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing if self.training else 0.0
+        losses = F.cross_entropy(logits, batch["target"], reduction="none", label_smoothing=smoothing)
         if "target_mask" not in batch:
             return losses.mean()
         return losses.masked_fill(~batch["target_mask"], 0).sum() / batch["target_mask"].sum().clamp_min(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from perceiver.tasks.checkpoint import check_same_weights
-from perceiver.tasks.objectives import ClassObjective, objective
+from perceiver.tasks.objectives import ClassObjective, Objective, objective
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.tasks.tally import Tally
 
@@ -100,16 +100,18 @@ class Multitask(L.LightningModule):
         Raises:
             ValueError: when a target is out of range.
         """
+        return self._by_row(batch, 2, lambda one, output, rows: one.judge(output, batch, rows))
+
+    def _by_row(self, batch: Batch, width: int, ask: Callable[[Objective, Tensor, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Asks each task's objective about the outputs of its rows, and puts the `width` answers back in the order of the batch."""
         outputs = self(batch)
         numbers = self.numbers(batch, sum(len(output) for output in outputs.values()))
-        losses = torch.zeros(len(numbers), device=numbers.device)
-        right = torch.zeros(len(numbers), device=numbers.device)
+        found = tuple(torch.zeros(len(numbers), device=numbers.device) for _ in range(width))
         for name, output in outputs.items():
             rows = numbers == self.datasets.index(name)
-            task_losses, task_right = self.objectives[name].judge(output.float(), batch, rows)
-            losses = losses.masked_scatter(rows, task_losses)
-            right = right.masked_scatter(rows, task_right.to(right))
-        return losses, right
+            answers = ask(self.objectives[name], output.float(), rows)
+            found = tuple(whole.masked_scatter(rows, part.to(whole)) for whole, part in zip(found, answers, strict=True))
+        return found
 
     def probabilities(self, batch: Batch) -> Float[Tensor, "b k"]:
         """The probability of each class of each row, zero beyond its own task's classes; all zero for rows of other kinds of task."""
@@ -140,8 +142,8 @@ class Multitask(L.LightningModule):
             check_same_weights(self.state_dict(), checkpoint["state_dict"])
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """The mean loss of the rows that count; zero when none does."""
-        losses, _ = self.judge(batch)
+        """The mean of what the rows that count are trained on; zero when none does."""
+        (losses,) = self._by_row(batch, 1, lambda one, output, rows: (one.train_loss(output, batch, rows),))
         counts = counted(batch, losses)
         return losses.masked_fill(~counts, 0).sum() / counts.sum().clamp_min(1)
 

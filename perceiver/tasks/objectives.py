@@ -41,13 +41,17 @@ class Objective(ABC):
             ValueError: when a target is out of range.
         """
 
+    def train_loss(self, outputs: Float[Tensor, "r o k"], batch: Mapping[str, Tensor], rows: Bool[Tensor, " b"]) -> Float[Tensor, " r"]:
+        """What each row is trained on: the loss that `judge` gives, unless an objective says otherwise."""
+        return self.judge(outputs, batch, rows)[0]
+
 
 class ClassObjective(Objective):
     """One class a row: `target` in the batch.
 
     Args:
         num_classes: number of classes.
-        label_smoothing: share of the target that is spread over all classes.
+        label_smoothing: in training, share of the target that is spread over all classes.
 
     Raises:
         ValueError: when there are fewer than two classes.
@@ -65,10 +69,20 @@ class ClassObjective(Objective):
 
     def judge(self, outputs: Float[Tensor, "r 1 k"], batch: Mapping[str, Tensor], rows: Bool[Tensor, " b"]) -> tuple[Tensor, Tensor]:
         """Cross-entropy, and whether the most likely class is right."""
-        logits, target = outputs[:, 0], batch["target"][rows]
+        target = self._target(batch, rows)
+        return F.cross_entropy(outputs[:, 0], target, reduction="none"), (outputs[:, 0].argmax(-1) == target).float()
+
+    def train_loss(self, outputs: Float[Tensor, "r 1 k"], batch: Mapping[str, Tensor], rows: Bool[Tensor, " b"]) -> Float[Tensor, " r"]:
+        """Cross-entropy with a smoothed target (Szegedy et al. 2016, section 7), where that is asked for."""
+        if not self.label_smoothing:
+            return super().train_loss(outputs, batch, rows)
+        return F.cross_entropy(outputs[:, 0], self._target(batch, rows), reduction="none", label_smoothing=self.label_smoothing)
+
+    def _target(self, batch: Mapping[str, Tensor], rows: Bool[Tensor, " b"]) -> Tensor:
+        target = batch["target"][rows]
         if bool((wrong := (target < 0) | (target >= self.num_classes)).any()):
             raise ValueError(f"target {int(target[wrong][0])} of a row is out of range 0 to {self.num_classes - 1}: correct the data, or num_classes")
-        return F.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing), (logits.argmax(-1) == target).float()
+        return target
 
 
 class MaskedBytesObjective(Objective):

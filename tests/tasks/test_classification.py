@@ -152,3 +152,11 @@ def test_the_same_task_for_another_model_keeps_every_setting():
     for name in ("num_classes", "datasets", "learning_rate", "weight_decay", "warmup_steps", "label_smoothing", "optimizer"):
         assert getattr(other, name) == getattr(task, name)
     assert other.model is not task.model
+
+
+def test_label_smoothing_is_for_training_alone():
+    task = Classification(Linear(), 5, label_smoothing=0.3)
+    logits, batch = torch.randn(7, 5), {"target": torch.arange(7) % 5}
+    plain = nn.functional.cross_entropy(logits, batch["target"])
+    assert task.eval().loss(logits, batch) == plain
+    assert task.train().loss(logits, batch) == nn.functional.cross_entropy(logits, batch["target"], label_smoothing=0.3) != plain

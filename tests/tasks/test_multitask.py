@@ -135,6 +135,17 @@ def test_a_task_of_ones_own_is_one_entry_in_the_table(monkeypatch):
     assert isinstance(task.objectives["a"], Backwards) and not isinstance(task.objectives["b"], Backwards)
 
 
+def test_label_smoothing_is_for_training_alone():
+    plain, smooth = (multitask({"a": {"task": "classification", "num_classes": 3, "label_smoothing": share}}).eval() for share in (0.0, 0.3))
+    smooth.load_state_dict(plain.state_dict())
+    batch = {"dataset": torch.zeros(ROWS, dtype=torch.long), "target": torch.tensor([2, 0, 1, 1, 0])}
+    batch |= {key: value for key, value in mixed_batch().items() if key not in batch and not key.startswith("text_target")}
+    with torch.inference_mode():
+        assert torch.equal(smooth.judge(batch)[0], plain.judge(batch)[0])
+        expected = F.cross_entropy(smooth(batch)["a"][:, 0], batch["target"], label_smoothing=0.3)
+        assert torch.allclose(smooth.loss(batch), expected) and not torch.allclose(plain.loss(batch), expected)
+
+
 def test_a_model_refuses_a_second_task_of_the_same_name_other_widths_and_no_task_at_all():
     model = MultitaskPerceiver(three_adapters(), small_encoder(), Decoder(13, DIM))
     with pytest.raises(ValueError, match="no task"):
