@@ -65,6 +65,7 @@ class ByteNgrams(TextBytes):
         dim: channels of a byte, and again of a place.
         sizes: bytes in an n-gram, each size with a table of its own.
         buckets: vectors in a table.
+        dropout: in training, share of the n-grams that is left out; the bytes stay.
         vocab_size: number of ids.
 
     Raises:
@@ -72,7 +73,14 @@ class ByteNgrams(TextBytes):
     """
 
     def __init__(
-        self, max_length: int, dim: int = 64, *, sizes: Sequence[int] = (2, 3, 4), buckets: int = 8192, vocab_size: int = VOCAB_SIZE
+        self,
+        max_length: int,
+        dim: int = 64,
+        *,
+        sizes: Sequence[int] = (2, 3, 4),
+        buckets: int = 8192,
+        dropout: float = 0.0,
+        vocab_size: int = VOCAB_SIZE,
     ) -> None:
         super().__init__(max_length, dim, vocab_size=vocab_size)
         if not sizes or min(sizes) < 2 or buckets < 1:
@@ -80,12 +88,13 @@ class ByteNgrams(TextBytes):
         self.sizes = tuple(sizes)
         self.buckets = buckets
         self.ngrams = nn.ModuleList(nn.Embedding(buckets, dim) for _ in self.sizes)
+        self.drop = nn.Dropout1d(dropout)  # whole vectors
 
     def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """The sum of the vectors of a byte and of the n-grams that end at it, with the variance of one vector."""
         total = self.embedding(ids)
         for table, rows in zip(self.ngrams, self.hashes(ids), strict=True):
-            total = total + table(rows)
+            total = total + self.drop(table(rows))
         return total * (1 + len(self.sizes)) ** -0.5
 
     def hashes(self, ids: Int[Tensor, "b l"]) -> list[Int[Tensor, "b l"]]:

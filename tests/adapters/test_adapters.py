@@ -352,6 +352,18 @@ def test_ngrams_of_a_masked_text_are_those_of_the_text_alone():
     assert torch.equal(adapter(longer, mask).features[:, :11], adapter(ids).features)
 
 
+def test_dropped_ngrams_leave_the_byte_itself_and_only_in_training():
+    adapter, ids = ngrams(dropout=1.0), torch.randint(6, 262, (2, 13))
+    assert torch.equal(adapter.train()(ids).features, adapter.embedding(ids) * 3**-0.5)
+    assert torch.equal(adapter.eval()(ids).features, ngrams_like(adapter)(ids).features)
+
+
+def ngrams_like(other: ByteNgrams) -> ByteNgrams:
+    adapter = ngrams()
+    adapter.load_state_dict(other.state_dict())
+    return adapter
+
+
 @pytest.mark.parametrize("options", [{"sizes": ()}, {"sizes": (1, 2)}, {"buckets": 0}])
 def test_impossible_ngrams_are_refused(options):
     with pytest.raises(ValueError, match="at least 2 bytes, and at least one bucket"):
