@@ -70,8 +70,9 @@ class LogMel(Adapter):
     def spectrogram(self, payload: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b f k"]:
         """Standardised log energies, frame i centred at sample i * hop; always float32."""
         with torch.autocast(payload.device.type, enabled=False):
-            spectrum = torch.view_as_real(self.stft(payload[:, 0].float()))
-            energies = self.mel(spectrum.square().sum(-1))  # several times faster than the complex modulus, squared
+            spectrum = self.stft(payload[:, 0].float())
+            # A fifth of a training step went into `abs().square()`, or into a sum over an axis of two: this is three times faster.
+            energies = self.mel(spectrum.real.square() + spectrum.imag.square())
         return rearrange((energies.clamp_min(FLOOR).log() - self.mean) / self.std, "b k f -> b f k")
 
     def forward(self, payload: Float[Tensor, "b 1 s"], mask: Bool[Tensor, "b s"] | None = None) -> Tokens:
