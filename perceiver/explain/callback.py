@@ -63,7 +63,7 @@ class ModalityReport(Callback):
         tokens, size = inputs(batch)
         dataset = batch.get("dataset", torch.zeros(size, dtype=torch.long))
         names = [task.datasets[int(d)] for d in dataset]
-        counts = batch.get("target_mask", torch.ones(size, dtype=torch.bool))  # as in the accuracy it is compared with
+        counts = batch.get("target_mask", torch.ones(size, dtype=torch.bool))  # rows that only fill a rank's last batch do not
         counted = [name for name, has_target in zip(names, counts.tolist(), strict=True) if has_target]
         for modality in removable(batch, tokens):
             losses, right = task.judge(without(batch, modality))
@@ -72,14 +72,14 @@ class ModalityReport(Callback):
         with record_mass(task, self.layers) as records:
             task(batch)
         for modality in tokens:
-            per_layer = [record.mass[modality].mean(-1) for record in records]
+            per_layer = [record.mass[modality].mean(-1)[counts] for record in records]
             for record, mass in zip(records, per_layer, strict=True):
-                self._add(f"test/layer_mass/{layer_label(record.layer)}/{modality}", names, mass)
-            self._add(f"test/mass_{modality}", names, torch.stack(per_layer).mean(0))
+                self._add(f"test/layer_mass/{layer_label(record.layer)}/{modality}", counted, mass)
+            self._add(f"test/mass_{modality}", counted, torch.stack(per_layer).mean(0))
         valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
         for modality, count in valid.items():
-            self._add(f"test/token_share_{modality}", None, count / total)
+            self._add(f"test/token_share_{modality}", None, (count / total)[counts])
         self._show(trainer, task, batch, names)
 
     def _show(self, trainer: L.Trainer, task: Any, batch: dict[str, Tensor], names: list[str]) -> None:
