@@ -57,6 +57,7 @@ class CrossBlock(nn.Module):
         mlp: makes the MLP from `dim`.
         skip: what x is added to the attention's output with; `nn.Identity()` is the residual, and a module that
             returns zeros is the published decoders' "no query residual".
+        attention: makes the attention, from the arguments of `perceiver.Attention`.
         dropout: in training, share of the soft weights and of the attention's output that is zeroed.
     """
 
@@ -70,12 +71,13 @@ class CrossBlock(nn.Module):
         v_dim: int | None = None,
         mlp: Callable[[int], nn.Module] = MLP,
         skip: nn.Module | None = None,
+        attention: Callable[..., Attention] = Attention,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm_x = nn.LayerNorm(dim)
         self.norm_context = nn.LayerNorm(context_dim)
-        self.attention = Attention(dim, context_dim, heads=heads, qk_dim=qk_dim, v_dim=v_dim, dropout=dropout)
+        self.attention = attention(dim, context_dim, heads=heads, qk_dim=qk_dim, v_dim=v_dim, dropout=dropout)
         self.drop = nn.Dropout(dropout)
         self.skip = skip or nn.Identity()
         self.norm_mlp = nn.LayerNorm(dim)

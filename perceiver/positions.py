@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from perceiver.initialization import small_array
@@ -60,6 +60,12 @@ class Positions:
                 columns.append(part.view(view).expand(*shape, -1))
         return torch.cat(columns, -1).flatten(0, -2)
 
+    def at(self, places: Int[Tensor, " k"]) -> Float[Tensor, "k p"]:
+        """`dense()[places]`, without ever forming `dense()`."""
+        rows = torch.unravel_index(places, [len(table) for table in self.axes])
+        tables = (table[row].split(widths, -1) for table, row, widths in zip(self.axes, rows, self._group_widths(), strict=True))
+        return torch.cat([part for group in zip(*tables, strict=True) for part in group], -1)
+
     def projected(self, weight: Float[Tensor, "d p"]) -> Float[Tensor, "m d"]:
         """`dense() @ weight.T`, without ever forming `dense()`: each axis is projected by itself, and the results added."""
         groups = list(zip(*self._group_widths(), strict=True))
@@ -75,9 +81,15 @@ def fourier_axis(places: int, num_bands: int, max_resolution: int) -> Float[Tens
     Positions run from -1 to 1, both included; frequencies from 1 to half the maximal resolution (the Nyquist
     frequency), evenly spaced. Always float32: at the highest bands half precision has no correct digit.
     """
-    position = torch.linspace(-1, 1, places, dtype=torch.float32)[:, None] if places > 1 else torch.zeros(places, 1, dtype=torch.float32)
-    angle = math.pi * position * torch.linspace(1.0, max_resolution / 2, num_bands, dtype=torch.float32)
-    return torch.cat([position, angle.sin(), angle.cos()], -1)
+    position = torch.linspace(-1, 1, places, dtype=torch.float32) if places > 1 else torch.zeros(places, dtype=torch.float32)
+    return fourier_features(position, num_bands, max_resolution)
+
+
+def fourier_features(position: Float[Tensor, " n"], num_bands: int, max_resolution: int) -> Float[Tensor, "n p"]:
+    """`fourier_axis`, at any positions."""
+    # In this order, or the last digits are not those of transformers: at the highest bands an angle in float32 is off by 1e-5 already.
+    angle = math.pi * (position[:, None] * torch.linspace(1.0, max_resolution / 2, num_bands, dtype=torch.float32))
+    return torch.cat([position[:, None], angle.sin(), angle.cos()], -1)
 
 
 def rotary_angles(positions: Float[Tensor, " n"], width: int, base: float = 10_000.0) -> Float[Tensor, "n e"]:
@@ -177,3 +189,28 @@ class LearnedPositions(nn.Module):
                 f"{wanted} positions asked of a table of {len(self.weight)}: shorten the input, or build the model with num_positions={wanted}"
             )
         return Positions((self.weight[:wanted],))
+
+
+class LearnedGrid(nn.Module):
+    """A learned vector for each place of a picture, then a linear map. A picture of another size gets the table stretched to it.
+
+    Args:
+        size: rows and columns that were learned.
+        dim: channels of a place in the table.
+        width: channels that come out.
+    """
+
+    def __init__(self, size: Sequence[int], dim: int, width: int) -> None:
+        super().__init__()
+        self.size = tuple(size)
+        self.width = width
+        self.weight = small_array(math.prod(self.size), dim)
+        self.project = nn.Linear(dim, width)
+
+    def forward(self, shape: Sequence[int]) -> Positions:
+        """Positions of a picture of that many rows and columns, stretched with cubic interpolation."""
+        table: Tensor = self.weight
+        if tuple(shape) != self.size:
+            picture = table.T.reshape(1, -1, *self.size)
+            table = nn.functional.interpolate(picture, size=tuple(shape), mode="bicubic", align_corners=False)[0].flatten(1).T
+        return Positions((self.project(table),))

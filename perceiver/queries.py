@@ -1,6 +1,6 @@
 """Queries: what the output asks the latents with (Perceiver IO, section 3.2 and figure 3).
 
-All three kinds are called alike, with the tokens that were read and the number of rows, and tell their width as `dim`.
+All kinds are called alike, with the tokens that were read and the number of rows, and tell their width as `dim`.
 
 Letters: b batch, o output queries, d their width.
 """
@@ -50,6 +50,29 @@ class PositionQueries(nn.Module):
         return self.positions(self.positions.shape).dense().expand(batch, -1, -1)
 
 
+class TokenQueries(nn.Module):
+    """The tokens of one modality, as they are, as queries.
+
+    Args:
+        modality: whose tokens ask.
+        dim: their width.
+    """
+
+    def __init__(self, modality: str, dim: int) -> None:
+        super().__init__()
+        self.modality = modality
+        self.dim = dim
+
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
+        """A query for each token.
+
+        Raises:
+            ValueError: when no row has the modality.
+        """
+        tokens = tokens_of(segments, self.modality).dense()
+        return tokens.to_batch(tokens.features, batch)
+
+
 class InputQueries(nn.Module):
     """A query for each input token of one modality, made of that token: for outputs that lie where an input lay.
 
@@ -71,8 +94,13 @@ class InputQueries(nn.Module):
         Raises:
             ValueError: when no row has the modality.
         """
-        if self.modality not in segments:
-            raise ValueError(f"queries are made of {self.modality!r}, which no row of this batch has; it has {', '.join(segments) or 'nothing'}")
-        tokens = segments[self.modality].dense()
+        tokens = tokens_of(segments, self.modality).dense()
         queries = tokens.to_batch(self.project(tokens.features), batch)
         return queries.masked_fill(~tokens.attendable(batch)[..., None], 0)
+
+
+def tokens_of(segments: Mapping[str, Tokens], modality: str) -> Tokens:
+    """The tokens that queries are made of."""
+    if modality not in segments:
+        raise ValueError(f"queries are made of {modality!r}, which no row of this batch has; it has {', '.join(segments) or 'nothing'}")
+    return segments[modality]

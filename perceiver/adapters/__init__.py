@@ -5,13 +5,26 @@ from typing import TYPE_CHECKING, Any
 from perceiver.adapters.adapter import Adapter
 from perceiver.adapters.audio import AudioPatches
 from perceiver.adapters.image import ImagePatches, ImagePixels
-from perceiver.adapters.inputs import Inputs, ModalityDropout
-from perceiver.adapters.text import ByteNgrams, TextBytes
+from perceiver.adapters.inputs import Inputs, ModalityDropout, projection, unprojected
+from perceiver.adapters.text import ByteNgrams, PlacedBytes, TextBytes
 
 if TYPE_CHECKING:
     from perceiver.adapters.log_mel import LogMel
 
-__all__ = ["Adapter", "AudioPatches", "ByteNgrams", "ImagePatches", "ImagePixels", "Inputs", "LogMel", "ModalityDropout", "TextBytes"]
+__all__ = [
+    "Adapter",
+    "AudioPatches",
+    "ByteNgrams",
+    "ImagePatches",
+    "ImagePixels",
+    "Inputs",
+    "LogMel",
+    "ModalityDropout",
+    "PlacedBytes",
+    "TextBytes",
+    "projection",
+    "unprojected",
+]
 
 
 def __getattr__(name: str) -> Any:

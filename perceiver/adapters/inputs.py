@@ -6,7 +6,7 @@ modality is to add one of each, and no shape of the trunk changes.
 Letters: B rows of the batch, b rows that have the modality.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -46,6 +46,34 @@ class ModalityDropout(nn.Module):
         return dict(zip(present, kept, strict=True))
 
 
+def projection(adapter: Adapter, dim: int) -> nn.Linear:
+    """A linear map to the common width in which data and position start with equal weight, each with variance 1/2.
+
+    The usual initialisation gives every channel the same weight. A pixel patch of 4 channels beside 18 channels of
+    position is then nearly all position, and a model that also hears sound (160 channels) learns to listen long before
+    it learns to look.
+    """
+    linear = nn.Linear(adapter.feature_dim + adapter.position_dim, dim)
+    features, positions = linear.weight.data.split([adapter.feature_dim, adapter.position_dim], 1)
+    for part in (features, positions):
+        nn.init.normal_(part, std=(2 * max(part.shape[1], 1)) ** -0.5)
+    nn.init.trunc_normal_(linear.bias, std=0.02, a=-0.04, b=0.04)
+    return linear
+
+
+def unprojected(adapter: Adapter, dim: int) -> None:
+    """No projection: data beside position are the token, as in the published Perceivers.
+
+    Raises:
+        ValueError: when they have another width than the trunk reads.
+    """
+    if (width := adapter.feature_dim + adapter.position_dim) != dim:
+        raise ValueError(
+            f"{type(adapter).__name__} makes tokens of {adapter.feature_dim} + {adapter.position_dim} = {width} channels, "
+            f"and the encoder reads {dim}: build the encoder with context_dim={width}, or project"
+        )
+
+
 class Inputs(nn.Module):
     """Adapters, and one projection each to the common width.
 
@@ -58,16 +86,25 @@ class Inputs(nn.Module):
     Args:
         adapters: by the name of the batch entry that each one takes; their order is the order of the tokens.
         dim: the common width.
+        project: makes the map to the common width from `(adapter, dim)`; `unprojected` where data beside position have it already.
         modality_dropout: hides modalities in training.
     """
 
-    def __init__(self, adapters: Mapping[str, Adapter], dim: int, *, modality_dropout: ModalityDropout | None = None) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        dim: int,
+        *,
+        project: Callable[[Adapter, int], nn.Linear | None] = projection,
+        modality_dropout: ModalityDropout | None = None,
+    ) -> None:
         super().__init__()
         if not adapters:
             raise ValueError("a model needs at least one adapter")
         self.dim = dim
         self.adapters = nn.ModuleDict(adapters)
-        self.projections = nn.ModuleDict({name: projection(adapter, dim) for name, adapter in adapters.items()})
+        made = {name: project(adapter, dim) for name, adapter in adapters.items()}
+        self.projections = nn.ModuleDict({name: linear for name, linear in made.items() if linear is not None})
         self.modality_dropout = modality_dropout
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tokens], int]:
@@ -85,7 +122,7 @@ class Inputs(nn.Module):
         for name in had:
             payload, mask, rows = select_rows(batch, name, had[name], kept[name], size)
             if rows is None or len(rows):
-                segments[name] = replace(self.adapters[name](payload, mask), rows=rows, project=self.projections[name])
+                segments[name] = replace(self.adapters[name](payload, mask), rows=rows, project=self._projection(name))
         if not segments:
             raise ValueError(
                 f"no row of the batch has a modality of this model, which reads {', '.join(self.adapters)}; "
@@ -93,20 +130,8 @@ class Inputs(nn.Module):
             )
         return segments, size
 
-
-def projection(adapter: Adapter, dim: int) -> nn.Linear:
-    """A linear map to the common width in which data and position start with equal weight, each with variance 1/2.
-
-    The usual initialisation gives every channel the same weight. A pixel patch of 4 channels beside 18 channels of
-    position is then nearly all position, and a model that also hears sound (160 channels) learns to listen long before
-    it learns to look.
-    """
-    linear = nn.Linear(adapter.feature_dim + adapter.position_dim, dim)
-    features, positions = linear.weight.data.split([adapter.feature_dim, adapter.position_dim], 1)
-    for part in (features, positions):
-        nn.init.normal_(part, std=(2 * max(part.shape[1], 1)) ** -0.5)
-    nn.init.trunc_normal_(linear.bias, std=0.02, a=-0.04, b=0.04)
-    return linear
+    def _projection(self, name: str) -> nn.Linear | None:
+        return self.projections[name] if name in self.projections else None  # type: ignore[return-value]
 
 
 def everywhere(payload: Tensor, size: int) -> Bool[Tensor, " B"]:

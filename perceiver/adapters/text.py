@@ -4,6 +4,7 @@ Letters: b rows, l bytes, d channels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -52,6 +53,29 @@ class TextBytes(Adapter):
     def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """A vector for each byte."""
         return self.embedding(ids)
+
+
+class PlacedBytes(TextBytes):
+    """`TextBytes` whose two vectors are summed, as in the published language model (Perceiver IO, section 4.1).
+
+    Args:
+        max_length: places in the position table.
+        dim: channels of a byte, which are those of its place.
+        vocab_size: number of ids.
+    """
+
+    def __init__(self, max_length: int, dim: int = 768, *, vocab_size: int = VOCAB_SIZE) -> None:
+        super().__init__(max_length, dim, vocab_size=vocab_size)
+        self.position_dim = 0
+
+    def forward(self, payload: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"] | None = None) -> Tokens:
+        """Tokens of ids from `perceiver.tokenizer`.
+
+        Raises:
+            ValueError: when the ids are not whole numbers in two axes, or the text is longer than the table.
+        """
+        apart = super().forward(payload, mask)
+        return replace(apart, features=apart.features + self.positions(apart.grid).dense(), positions=None)
 
 
 class ByteNgrams(TextBytes):

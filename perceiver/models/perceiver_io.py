@@ -2,17 +2,19 @@
 
 Adapters -> tokens -> encoder -> latents -> decoder, asked with queries -> head.
 
-Letters: b batch, o output queries, k outputs of the head.
+Letters: b batch, o output queries, q their width, k outputs of the head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from perceiver.adapters import Adapter, Inputs, ModalityDropout
+from perceiver.adapters import Adapter, Inputs, ModalityDropout, projection
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder
+
+Project = Callable[[Adapter, int], nn.Linear | None]
 
 
 class PerceiverIO(nn.Module):
@@ -24,6 +26,7 @@ class PerceiverIO(nn.Module):
         queries: asks the latents; one of `perceiver.queries`, with a `dim`.
         decoder: lets the queries read the latents.
         head: from an answered query to outputs; `nn.Linear(query_dim, k)` for k classes.
+        project: makes the map to the common width of each modality; see `perceiver.Inputs`.
         modality_dropout: hides whole modalities in training.
 
     Raises:
@@ -38,6 +41,7 @@ class PerceiverIO(nn.Module):
         decoder: Decoder,
         head: nn.Module,
         *,
+        project: Project = projection,
         modality_dropout: ModalityDropout | None = None,
     ) -> None:
         super().__init__()
@@ -45,7 +49,7 @@ class PerceiverIO(nn.Module):
             raise ValueError(f"queries have width {queries.dim} and the decoder takes {decoder.query_dim}: make them equal")
         if decoder.latent_dim != encoder.dim:
             raise ValueError(f"the decoder reads latents of width {decoder.latent_dim} and the encoder makes {encoder.dim}: make them equal")
-        self.inputs = Inputs(adapters, encoder.context_dim, modality_dropout=modality_dropout)
+        self.inputs = Inputs(adapters, encoder.context_dim, project=project, modality_dropout=modality_dropout)
         self.encoder = encoder
         self.queries = queries
         self.decoder = decoder
@@ -57,6 +61,9 @@ class PerceiverIO(nn.Module):
         Args:
             batch: raw entries by modality, with presence and lengths; see `perceiver.Inputs`.
         """
+        return self.head(self.answers(batch))
+
+    def answers(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "b o q"]:
+        """What the decoder answers each query, before the head."""
         segments, size = self.inputs(batch)
-        latents = self.encoder(segments, size)
-        return self.head(self.decoder(self.queries(segments, size), latents))
+        return self.decoder(self.queries(segments, size), self.encoder(segments, size))

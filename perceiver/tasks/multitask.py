@@ -100,7 +100,8 @@ class Multitask(L.LightningModule):
         Raises:
             ValueError: when a target is out of range.
         """
-        return self._by_row(batch, 2, lambda one, output, rows: one.judge(output, batch, rows))
+        losses, right = self._by_row(batch, 2, lambda one, output, rows: one.judge(output, batch, rows))
+        return losses, right
 
     def _by_row(self, batch: Batch, width: int, ask: Callable[[Objective, Tensor, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Asks each task's objective about the outputs of its rows, and puts the `width` answers back in the order of the batch."""

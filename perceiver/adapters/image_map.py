@@ -1,0 +1,108 @@
+"""Pictures through a stem, one token a place of what comes out: the inputs of the published image models (Perceiver IO, appendix A).
+
+Letters: b rows, c channels, y x rows and columns of the picture, m tokens.
+"""
+
+from collections.abc import Sequence
+
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceiver.adapters.adapter import Adapter
+from perceiver.positions import FourierPositions, LearnedGrid
+from perceiver.tokens import Tokens
+
+
+class ConvStem(nn.Module):
+    """A convolution of 7 x 7 with stride 2, batch norm, and a maximum of 3 x 3 with stride 2: a quarter of the rows and columns.
+
+    Args:
+        channels: of the picture.
+        dim: channels that come out.
+        conv_pad: zeros before and after the rows, and the columns, of the picture.
+        pool_pad: likewise, before the maximum.
+    """
+
+    def __init__(self, channels: int = 3, dim: int = 64, *, conv_pad: Sequence[int] = (2, 3), pool_pad: Sequence[int] = (0, 1)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, dim, 7, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(dim)
+        self.conv_pad = tuple(conv_pad) * 2
+        self.pool_pad = tuple(pool_pad) * 2
+
+    def forward(self, picture: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d v w"]:
+        """What comes out."""
+        x = self.norm(self.conv(F.pad(picture, self.conv_pad))).relu()
+        return F.max_pool2d(F.pad(x, self.pool_pad), 3, stride=2)  # nothing is below zero here, so zeros never win
+
+
+class ImageMap(Adapter):
+    """A picture of any size through a stem, one token a place of what comes out, beside its position.
+
+    The picture is taken as it comes: standardise it before.
+
+    Args:
+        stem: from a picture to a map of features; `nn.Identity()` leaves the pixels.
+        channels: that the stem gives.
+        positions: of the map.
+    """
+
+    def __init__(self, stem: nn.Module, channels: int, positions: FourierPositions | LearnedGrid) -> None:
+        super().__init__()
+        self.stem = stem
+        self.positions = positions
+        self.feature_dim = channels
+        self.position_dim = positions.width
+
+    def forward(self, payload: Float[Tensor, "b c y x"], mask: Bool[Tensor, "b y x"] | None = None) -> Tokens:
+        """Tokens of pictures.
+
+        Raises:
+            ValueError: when the pictures are not floats in four axes, or have a mask: a stem looks across its edge.
+        """
+        if payload.ndim != 4 or not payload.is_floating_point():
+            raise ValueError(f"expected standardised pictures of shape (rows, channels, y, x), got {payload.dtype} of {tuple(payload.shape)}")
+        if mask is not None:
+            raise ValueError("a picture through a stem cannot be masked in part: leave the mask out; `_present` says which rows have a picture")
+        features = self.stem(payload)
+        grid = tuple(features.shape[2:])
+        return Tokens(rearrange(features, "b c y x -> b (y x) c"), grid, positions=self.positions(grid))
+
+
+class FramePair(Adapter):
+    """Two frames, of which each pixel comes with its neighbours: the input of the published optical flow (Perceiver IO, section 4.3).
+
+    Both frames of a place are one token, through one linear map.
+
+    Args:
+        size: rows and columns.
+        channels: of a pixel with its neighbours; 3 x 3 of 3 colours are 27.
+        dim: channels of a token beside its position.
+        num_bands: Fourier bands an axis.
+    """
+
+    def __init__(self, size: Sequence[int], *, channels: int = 27, dim: int = 64, num_bands: int = 64) -> None:
+        super().__init__()
+        self.channels = channels
+        self.positions = FourierPositions(size, num_bands)
+        self.linear = nn.Linear(2 * channels, dim)
+        self.feature_dim = dim
+        self.position_dim = self.positions.width
+
+    def forward(self, payload: Float[Tensor, "b 2 c y x"], mask: Bool[Tensor, "b y x"] | None = None) -> Tokens:
+        """Tokens of pairs of frames.
+
+        Raises:
+            ValueError: when they are not pairs, have other channels or another size, or a mask.
+        """
+        wanted = (2, self.channels, *self.positions.shape)
+        if tuple(payload.shape[1:]) != wanted:
+            raise ValueError(
+                f"expected pairs of frames of shape {wanted}, got {tuple(payload.shape[1:])}: cut the frames into tiles of {self.positions.shape}"
+            )
+        if mask is not None:
+            raise ValueError("pairs of frames take no mask: cut them to what is valid")
+        features = self.linear(rearrange(payload, "b t c y x -> b (y x) (t c)"))
+        return Tokens(features, self.positions.shape, positions=self.positions(self.positions.shape))

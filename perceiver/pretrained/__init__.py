@@ -1,0 +1,1 @@
+"""Weights that exist: the published models, their names and their numbers."""
