@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "models": {"adapters", "decoder", "encoder", "initialization", "positions", "queries", "tokenizer"},
     "pretrained": {"adapters", "attention", "blocks", "decoder", "encoder", "models", "positions", "tokens"},
     "data": {"tokenizer"},
-    "tasks": {"encoder", "initialization", "positions", "queries", "tokenizer"},
+    "tasks": {"encoder", "initialization", "positions", "pretrained", "queries", "tokenizer"},
     "explain": {"adapters", "soft_weights", "tokenizer", "tokens", "run_folder"},
     "resume": set(),
     "run_log": {"run_folder"},

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
-from perceiver.tasks.checkpoint import check_same_weights
+from perceiver.pretrained.checkpoint import check_same_weights
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 
 Batch = dict[str, Tensor]
