@@ -79,7 +79,7 @@ class ModalityReport(Callback):
         valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
         for modality, count in valid.items():
-            self._add(f"test/token_share_{modality}", None, (count / total)[counts])
+            self._add(f"test/token_share_{modality}", counted, (count / total)[counts])
         self._show(trainer, task, batch, names)
 
     def _show(self, trainer: L.Trainer, task: Any, batch: dict[str, Tensor], names: list[str]) -> None:
@@ -97,12 +97,11 @@ class ModalityReport(Callback):
         tokens, _ = task.model.inputs(first)
         self.samples += samples(task, task.model.inputs.adapters, first, tokens, layers=self.layers, datasets=task.datasets, classes=classes)
 
-    def _add(self, key: str, names: list[str] | None, values: Tensor) -> None:
+    def _add(self, key: str, names: list[str], values: Tensor) -> None:
         """Adds one value a row to the mean below a key, dataset by dataset."""
         for i, value in enumerate(values.tolist()):
-            place = key if names is None else f"{key}/{names[i]}"
-            self.sums[place] += value
-            self.counts[place] += 1
+            self.sums[f"{key}/{names[i]}"] += value
+            self.counts[f"{key}/{names[i]}"] += 1
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds to the results, and publishes them."""
@@ -154,7 +153,7 @@ class ModalityReport(Callback):
             "accuracy": by_dataset(results, "test/accuracy", datasets),
             "accuracy_without": {n: by_dataset(results, f"test/accuracy_without_{n}", datasets) for n in names_of(results, "accuracy_without_")},
             "mass": {n: by_dataset(results, f"test/mass_{n}", datasets) for n in names_of(results, "mass_")},
-            "token_share": {n: results[f"test/token_share_{n}"] for n in names_of(results, "token_share_")},
+            "token_share": {n: by_dataset(results, f"test/token_share_{n}", datasets) for n in names_of(results, "token_share_")},
             "baselines": {n: by_dataset(results, f"test/baseline_{n}", datasets) for n in names_of(results, "baseline_")},
             "remarks": said,
             "samples": self.samples,

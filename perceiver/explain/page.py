@@ -10,7 +10,7 @@ mailed or published as it is. A payload has these keys:
     accuracy            {dataset: share of right answers}.
     accuracy_without    {modality: {dataset: the same when that modality is taken away}}.
     mass                {modality: {dataset: mean attention mass over the layers}}.
-    token_share         {modality: share of the tokens}, the mass under uniform attention.
+    token_share         {modality: {dataset: share of the tokens}}, the mass under uniform attention.
     baselines           {name: {dataset: accuracy}} of simpler models; may be empty.
     remarks             sentences about where mass and the loss from removal agree, and where they do not.
     samples             list of samples; may be empty.

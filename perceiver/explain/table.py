@@ -7,7 +7,7 @@ Everything is read from the flat results of `metrics.json`:
     test/baseline_<name>/<dataset>              a control, trained on the same budget
     test/mass_<modality>/<dataset>              attention mass, mean over cross-attend layers, heads and latents
     test/layer_mass/<layer>/<modality>/<dataset> the same, layer by layer
-    test/token_share_<modality>                 the mass that uniform attention would give
+    test/token_share_<modality>/<dataset>       the mass that uniform attention would give
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,14 +39,13 @@ def tables(results: Results, datasets: Sequence[str]) -> list[Table]:
     for label, prefix in rows.items():
         values = by_dataset(results, prefix, datasets)
         accuracy.add_row(label, *(f"{100 * values[name]:.1f}" if name in values else "-" for name in datasets))
-    mass = Table("", *datasets, "if uniform", title="Attention mass by modality, %")
+    mass = Table("", *datasets, title="Attention mass by modality, %")
     for name in names_of(results, "mass_"):
-        rows = {name: f"test/mass_{name}"}
+        rows = {name: f"test/mass_{name}", "  if uniform": f"test/token_share_{name}"}
         rows |= {f"  in {layer}": f"test/layer_mass/{layer}/{name}" for layer in names_of(results, "layer_mass/")}
         for label, prefix in rows.items():
             values = by_dataset(results, prefix, datasets)
-            uniform = f"{100 * results[f'test/token_share_{name}']:.1f}" if label == name else ""
-            mass.add_row(label, *(f"{100 * values[d]:.1f}" if d in values else "-" for d in datasets), uniform)
+            mass.add_row(label, *(f"{100 * values[d]:.1f}" if d in values else "-" for d in datasets))
     return [accuracy, mass]
 
 
@@ -64,7 +63,12 @@ def remarks(results: Results, datasets: Sequence[str]) -> list[str]:
         loss = {name: full[name] - rest[name] for name in rest if name in full and name in mass}
         pairs = [(a, b) if loss[a] > loss[b] else (b, a) for a, b in combinations(loss, 2) if abs(loss[a] - loss[b]) > CLEAR]
         against = [(a, b) for a, b in pairs if mass[a] <= mass[b]]
-        if not pairs:
+        if len(loss) == 1:
+            sentences.append(
+                f"{modality}: {next(iter(loss))} alone can be answered without it, and there is nothing to compare: "
+                "its attention mass cannot be checked against its worth."
+            )
+        elif not pairs:
             sentences.append(
                 f"{modality}: taking it away costs about the same everywhere, so its attention mass cannot be checked against its worth."
             )
