@@ -57,7 +57,7 @@ class CrossBlock(nn.Module):
         mlp: makes the MLP from `dim`.
         skip: what x is added to the attention's output with; `nn.Identity()` is the residual, and a module that
             returns zeros is the published decoders' "no query residual".
-        attention: makes the attention, from the arguments of `perceiver.Attention`.
+        attention: the class of the attention.
         dropout: in training, share of the soft weights and of the attention's output that is zeroed.
     """
 
@@ -71,7 +71,7 @@ class CrossBlock(nn.Module):
         v_dim: int | None = None,
         mlp: Callable[[int], nn.Module] = MLP,
         skip: nn.Module | None = None,
-        attention: Callable[..., Attention] = Attention,
+        attention: type[Attention] = Attention,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 Letters: b batch, l places of the table, v ids.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ class MaskedBytes(PerceiverIO):
         decoder: its `query_dim` is that width, too.
         max_length: places of the position table, and queries.
         vocab_size: number of ids.
-        adapter: makes the adapter from `(max_length, dim, vocab_size=...)`.
+        adapter: the class of the adapter.
 
     Raises:
         ValueError: when widths do not fit one another.
@@ -58,7 +58,7 @@ class MaskedBytes(PerceiverIO):
         *,
         max_length: int = 2048,
         vocab_size: int = VOCAB_SIZE,
-        adapter: Callable[..., PlacedBytes] = PlacedBytes,
+        adapter: type[PlacedBytes] = PlacedBytes,
     ) -> None:
         if decoder.query_dim != encoder.context_dim:
             raise ValueError(

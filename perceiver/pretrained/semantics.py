@@ -20,8 +20,8 @@ class Semantics:
     Attributes:
         name: `hf` or `deepmind`.
         activation: makes the nonlinearity of the MLPs: exact GELU in transformers, its tanh approximation at DeepMind (`jax.nn.gelu`).
-        read: makes the attention that reads the inputs: what a row reads in which all is padding differs.
-        bytes: makes the adapter of bytes, for the same reason.
+        read: the attention that reads the inputs: what a row reads in which all is padding differs.
+        bytes: the adapter of bytes, for the same reason.
         conv_pad: what the convolution of `vision-perceiver-conv` is padded with, before and after. DeepMind pads as TensorFlow does, so
             that 224 pixels become 56; transformers' become 55.
         pool_pad: likewise, the maximum after it.
@@ -30,8 +30,8 @@ class Semantics:
 
     name: Name
     activation: Callable[[], nn.Module]
-    read: Callable[..., Attention]
-    bytes: Callable[..., PlacedBytes]
+    read: type[Attention]
+    bytes: type[PlacedBytes]
     conv_pad: tuple[int, int]
     pool_pad: tuple[int, int]
     learned_residual: bool
