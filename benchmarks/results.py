@@ -1,8 +1,9 @@
-"""Puts the results of the recipes into the README, from the `metrics.json` of their runs.
+"""The results of the recipes: records what runs left, and puts them into the README.
 
-    python benchmarks/results.py --hardware "2 cores of an Intel Xeon"
+    python benchmarks/results.py record mnist --hardware "2 cores of an Intel Xeon"     runs/mnist/metrics.json -> benchmarks/results/mnist.json
+    python benchmarks/results.py table                                                  benchmarks/results/ -> README.md
 
-Recipes that were not run are left out of the table, and said to be. The date is that of the newest file.
+Recipes that were not recorded are left out of the table, and said to be.
 """
 
 import argparse
@@ -14,15 +15,28 @@ from statistics import mean
 
 from perceiver.data import FreeSpokenDigits
 
-RUNS = Path("runs")
+RUNS, RECORDED, README = Path("runs"), Path("benchmarks/results"), Path("README.md")
 START, STOP = "<!-- results of the recipes -->", "<!-- end of the results -->"
+RECIPES = ("mnist", "spoken_digits", "banking77", "digit_sums", "mixed")
 Line = tuple[str, str, str, str]  # what, asked, found, seconds of training
 
 
-def metrics(run: str) -> dict[str, float]:
-    """The results of a run; none where it was not run."""
+def record(run: str, hardware: str) -> Path:
+    """Keeps the results of a run, with the day on which it ended, and where it ran."""
     file = RUNS / run / "metrics.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    if not file.exists():
+        raise SystemExit(f"error: {file} is not there: train it first, with `python train.py fit --config configs/{run}.yaml`")
+    day = date.fromtimestamp(file.stat().st_mtime).isoformat()
+    RECORDED.mkdir(exist_ok=True)
+    kept = RECORDED / f"{run}.json"
+    kept.write_text(json.dumps({"date": day, "hardware": hardware, "metrics": json.loads(file.read_text())}, indent=2) + "\n")
+    return kept
+
+
+def metrics(run: str) -> dict[str, float]:
+    """The results of a run; none where it was not recorded."""
+    file = RECORDED / f"{run}.json"
+    return json.loads(file.read_text())["metrics"] if file.exists() else {}
 
 
 def percent(share: float) -> str:
@@ -73,25 +87,35 @@ def lines() -> Iterator[Line]:
             )
 
 
-def table(hardware: str) -> str:
+def table() -> str:
     """The table, and where it comes from."""
-    rows = list(lines())
-    newest = max((file.stat().st_mtime for file in RUNS.glob("*/metrics.json")), default=0)
-    missing = [name for name in ("mnist", "spoken_digits", "banking77", "digit_sums", "mixed") if not metrics(name)]
-    told = (
-        f"Test accuracy in %, on {hardware}, at {date.fromtimestamp(newest)}; made by `python benchmarks/results.py` from the runs' `metrics.json`."
-    )
+    recorded = [json.loads(file.read_text()) for file in sorted(RECORDED.glob("*.json"))]
+    places = sorted({f"{one['hardware']} at {one['date']}" for one in recorded})
+    missing = [name for name in RECIPES if not metrics(name)]
+    told = f"Test accuracy in %, on {'; '.join(places)}. Made by `python benchmarks/results.py table` from `benchmarks/results/`."
     if missing:
-        told += f" Not run: {', '.join(missing)}."
-    body = ["| | asked | found | seconds of training |", "|---|---|---|---|", *("| " + " | ".join(line) + " |" for line in rows)]
+        told += f" Not recorded: {', '.join(missing)}."
+    body = ["| | asked | found | seconds of training |", "|---|---|---|---|", *("| " + " | ".join(line) + " |" for line in lines())]
     return "\n".join([told, "", *body])
 
 
+def readme(text: str) -> str:
+    """The README with the table in its place."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n\n{table()}\n\n{STOP}{rest.split(STOP)[1]}"
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--hardware", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record")
+    recording.add_argument("run", nargs="+")
+    recording.add_argument("--hardware", required=True)
+    commands.add_parser("table")
     options = parser.parse_args()
-    readme = Path("README.md")
-    before, rest = readme.read_text().split(START)
-    readme.write_text(f"{before}{START}\n\n{table(options.hardware)}\n\n{STOP}{rest.split(STOP)[1]}")
-    print(table(options.hardware))
+    if options.command == "record":
+        for run in options.run:
+            print(record(run, options.hardware))
+    else:
+        README.write_text(readme(README.read_text()))
+        print(table())

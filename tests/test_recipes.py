@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -68,3 +69,17 @@ def test_a_recipe_shrunk_to_forty_steps_logs_each_and_tests_each_dataset(recipe,
     config = yaml.safe_load((ROOT / "configs" / f"{recipe}.yaml").read_text())
     for name in config["data"]["init_args"].get("datasets", ()):
         assert 0 <= results[f"test/accuracy/{name}"] <= 1
+
+
+def test_the_readmes_table_is_made_of_what_was_recorded():
+    names = runpy.run_path(str(ROOT / "benchmarks/results.py"))
+    text = (ROOT / "README.md").read_text()
+    assert names["readme"](text) == text
+
+
+@pytest.mark.parametrize("recipe", [file.stem for file in (ROOT / "benchmarks/results").glob("*.json") if file.stem in NEEDS])
+def test_a_recipe_says_how_long_it_takes_and_what_to_expect(recipe):
+    header = (ROOT / "configs" / f"{recipe}.yaml").read_text().split("run_dir:")[0]
+    recorded = json.loads((ROOT / f"benchmarks/results/{recipe}.json").read_text())["metrics"]
+    assert f"# time:     {recorded['train/seconds'] / 60:.0f} min" in header
+    assert f"# expected: {100 * recorded[f'test/accuracy/{recipe}']:.1f} %" in header
