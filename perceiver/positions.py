@@ -192,7 +192,7 @@ class LearnedPositions(nn.Module):
 
 
 class LearnedGrid(nn.Module):
-    """A learned vector for each place of a picture, then a linear map. A picture of another size gets the table stretched to it.
+    """A learned vector for each place of a grid of two axes, then a linear map. For a grid of another size the table is stretched.
 
     Args:
         size: rows and columns that were learned.
@@ -208,9 +208,9 @@ class LearnedGrid(nn.Module):
         self.project = nn.Linear(dim, width)
 
     def forward(self, shape: Sequence[int]) -> Positions:
-        """Positions of a picture of that many rows and columns, stretched with cubic interpolation."""
+        """Positions of a grid of that many rows and columns; stretched with cubic interpolation."""
         table: Tensor = self.weight
         if tuple(shape) != self.size:
-            picture = table.T.reshape(1, -1, *self.size)
-            table = nn.functional.interpolate(picture, size=tuple(shape), mode="bicubic", align_corners=False)[0].flatten(1).T
+            learned = table.T.reshape(1, -1, *self.size)
+            table = nn.functional.interpolate(learned, size=tuple(shape), mode="bicubic", align_corners=False)[0].flatten(1).T
         return Positions((self.project(table),))
