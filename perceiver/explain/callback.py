@@ -25,7 +25,7 @@ class ModalityReport(Callback):
 
     At the end it adds `test/accuracy_without_<modality>/<dataset>`, `test/loss_without_<modality>/<dataset>`,
     `test/mass_<modality>/<dataset>` (mean over the layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>` and
-    `test/token_share_<modality>` to the run's results, prints them as tables, and writes `table.txt` and `report.html` to the
+    `test/token_share_<modality>/<dataset>` to the run's results, prints them as tables, and writes `table.txt` and `report.html` to the
     run folder. The task has `datasets`, `class_counts`, `judge` and `probabilities`, as those of `perceiver.tasks` do.
 
     Args:
