@@ -1,6 +1,6 @@
 """Multimodal Perceivers: one latent array reads pictures, sound and text, and shows how it combined them.
 
-What stands here needs torch and einops alone. Training, data and reports have their own imports: `perceiver.tasks`,
+What stands here needs torch, einops and huggingface_hub alone. Training, data and reports have their own imports: `perceiver.tasks`,
 `perceiver.data`, `perceiver.explain`.
 """
 
@@ -10,9 +10,11 @@ from perceiver.adapters import Adapter, AudioPatches, ByteNgrams, ImagePatches, 
 from perceiver.attention import Attention, attend, segment_mass, soft_weights
 from perceiver.blocks import MLP, CrossBlock, SelfBlock, recompute
 from perceiver.decoder import Decoder
+from perceiver.description import Described, describable
 from perceiver.encoder import Encoder, LatentArray
 from perceiver.models import LateFusion, MeanPool, MultitaskPerceiver, Perceiver, PerceiverIO, Readout
 from perceiver.positions import FourierPositions, LearnedPositions, Positions, Rotary, fourier_axis, rotary_angles, rotate
+from perceiver.pretrained import from_pretrained
 from perceiver.queries import InputQueries, LearnedQueries, PositionQueries
 from perceiver.soft_weights import AttentionMap, AttentionMass, each_head, mean_over_heads, record_attention, record_mass
 from perceiver.tokens import Tokens, lengths_to_mask
@@ -32,6 +34,7 @@ __all__ = [
     "ByteNgrams",
     "CrossBlock",
     "Decoder",
+    "Described",
     "Encoder",
     "FourierPositions",
     "ImagePatches",
@@ -56,8 +59,10 @@ __all__ = [
     "TextBytes",
     "Tokens",
     "attend",
+    "describable",
     "each_head",
     "fourier_axis",
+    "from_pretrained",
     "lengths_to_mask",
     "mean_over_heads",
     "recompute",

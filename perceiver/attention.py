@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceiver.description import Described
 from perceiver.initialization import linear
 from perceiver.tokens import Tokens
 
@@ -104,7 +105,7 @@ def segment_mass(
     return torch.cat(masses, -1)[..., : len(sizes)]
 
 
-class Attention(nn.Module):
+class Attention(Described):
     """Multi-head attention from x to a context of another width (Perceiver IO, appendix E.1). Self-attention is `attention(x, x)`.
 
     Args:

@@ -12,16 +12,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from perceiver.attention import Attention, Context
+from perceiver.description import Described, describable
 from perceiver.initialization import linear
 
 RunBlock = Callable[..., Tensor]
 
 
+@describable
 def run(block: Callable[..., Tensor], *args: Any) -> Tensor:
     """Calls a block: the default way through a stack."""
     return block(*args)
 
 
+@describable
 def recompute(block: Callable[..., Tensor], *args: Any) -> Tensor:
     """Calls a block and keeps only its inputs; what is inside is computed again in the backward pass.
 
@@ -30,7 +33,7 @@ def recompute(block: Callable[..., Tensor], *args: Any) -> Tensor:
     return checkpoint(block, *args, use_reentrant=False)
 
 
-class MLP(nn.Sequential):
+class MLP(Described, nn.Sequential):
     """Two linear maps with a nonlinearity between, at every place by itself.
 
     Args:
@@ -45,7 +48,7 @@ class MLP(nn.Sequential):
         super().__init__(linear(dim, hidden), activation or nn.GELU(), linear(hidden, dim), nn.Dropout(dropout))
 
 
-class CrossBlock(nn.Module):
+class CrossBlock(Described):
     """x reads a context: `x + attention(norm(x), norm(context))`, then `x + mlp(norm(x))`.
 
     Args:
@@ -94,7 +97,7 @@ class CrossBlock(nn.Module):
         return self.norm_context(context)
 
 
-class SelfBlock(nn.Module):
+class SelfBlock(Described):
     """x reads itself: `x + attention(norm(x), norm(x))`, then `x + mlp(norm(x))`.
 
     Args:

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.blocks import CrossBlock
+from perceiver.description import Described
 
 
-class Decoder(nn.Module):
+class Decoder(Described):
     """One cross-attend from output queries to latents.
 
     Args:

@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.blocks import CrossBlock, RunBlock, SelfBlock, run
+from perceiver.description import Described
 from perceiver.initialization import small_array
 from perceiver.tokens import Tokens
 
 
-class LatentArray(nn.Module):
+class LatentArray(Described):
     """The learned array that everything is read into, (n, d).
 
     Args:
@@ -38,7 +39,7 @@ class LatentArray(nn.Module):
         return self.weight.expand(batch, -1, -1)
 
 
-class Encoder(nn.Module):
+class Encoder(Described):
     """Reads tokens of any number of modalities into one latent array.
 
     Args:

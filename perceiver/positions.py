@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from perceiver.description import Described
 from perceiver.initialization import small_array
 
 
@@ -123,7 +124,7 @@ class Rotary:
         return rotate(q, self.queries), rotate(k, self.keys)
 
 
-class FourierPositions(nn.Module):
+class FourierPositions(Described):
     """Fixed Fourier features of a grid, in the channel order of the published Perceivers.
 
     Args:
@@ -164,7 +165,7 @@ class FourierPositions(nn.Module):
         return Positions(tuple(tables), groups=(1, self.num_bands, self.num_bands))
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(Described):
     """A learned vector for each of a fixed number of places in a row.
 
     Args:
@@ -191,7 +192,7 @@ class LearnedPositions(nn.Module):
         return Positions((self.weight[:wanted],))
 
 
-class LearnedGrid(nn.Module):
+class LearnedGrid(Described):
     """A learned vector for each place of a grid of two axes, then a linear map. For a grid of another size the table is stretched.
 
     Args:

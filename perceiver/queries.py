@@ -8,14 +8,15 @@ Letters: b batch, o output queries, d their width.
 from collections.abc import Mapping
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from perceiver.description import Described
 from perceiver.initialization import linear, small_array
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
 
 
-class LearnedQueries(nn.Module):
+class LearnedQueries(Described):
     """A learned vector for each output: for classes, and for anything without a place.
 
     Args:
@@ -33,7 +34,7 @@ class LearnedQueries(nn.Module):
         return self.weight.expand(batch, -1, -1)
 
 
-class PositionQueries(nn.Module):
+class PositionQueries(Described):
     """A query for each place of an output grid, made of its Fourier features: for pictures, video, sound.
 
     Args:
@@ -50,7 +51,7 @@ class PositionQueries(nn.Module):
         return self.positions(self.positions.shape).dense().expand(batch, -1, -1)
 
 
-class TokenQueries(nn.Module):
+class TokenQueries(Described):
     """The tokens of one modality, as they are, as queries.
 
     Args:
@@ -73,7 +74,7 @@ class TokenQueries(nn.Module):
         return tokens.to_batch(tokens.features, batch)
 
 
-class InputQueries(nn.Module):
+class InputQueries(Described):
     """A query for each input token of one modality, made of that token: for outputs that lie where an input lay.
 
     Args:

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 
+from perceiver.description import Described
 from perceiver.tokens import Tokens
 
 
-class Adapter(nn.Module, ABC):
+class Adapter(Described, ABC):
     """Turns the raw entry of one modality into tokens. A new modality is one subclass, in a file of its own.
 
     A subclass sets the two widths, and gives `forward`.

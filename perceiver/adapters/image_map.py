@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceiver.adapters.adapter import Adapter
+from perceiver.description import Described
 from perceiver.positions import FourierPositions, LearnedGrid
 from perceiver.tokens import Tokens
 
 
-class ConvStem(nn.Module):
+class ConvStem(Described):
     """A convolution of 7 x 7 with stride 2, batch norm, and a maximum of 3 x 3 with stride 2: a quarter of the rows and columns.
 
     Args:

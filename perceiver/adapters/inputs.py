@@ -14,12 +14,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from perceiver.adapters.adapter import Adapter
+from perceiver.description import Described, describable
 from perceiver.tokens import Tokens, lengths_to_mask
 
 Batch = Mapping[str, Tensor]
 
 
-class ModalityDropout(nn.Module):
+class ModalityDropout(Described):
     """In training, hides whole modalities from a row, but never all that it has.
 
     Args:
@@ -46,6 +47,7 @@ class ModalityDropout(nn.Module):
         return dict(zip(present, kept, strict=True))
 
 
+@describable
 def projection(adapter: Adapter, dim: int) -> nn.Linear:
     """A linear map to the common width in which data and position start with equal weight, each with variance 1/2.
 
@@ -61,6 +63,7 @@ def projection(adapter: Adapter, dim: int) -> nn.Linear:
     return linear
 
 
+@describable
 def unprojected(adapter: Adapter, dim: int) -> None:
     """No projection: data beside position are the token, as in the published Perceivers.
 

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from perceiver.adapters import Adapter, Inputs, unprojected
 from perceiver.decoder import Decoder
+from perceiver.description import Described
 from perceiver.encoder import Encoder
 from perceiver.initialization import linear, small_array
+from perceiver.models.model import Model
 from perceiver.positions import Positions, fourier_features
 
 Places = Mapping[str, Int[Tensor, " _"]]
 
 
-class GridQueries(nn.Module):
+class GridQueries(Described):
     """A query for each place of a grid: Fourier features, and a learned vector that says which modality it is.
 
     Place i of n along an axis is at -1 + 2 i / n: the published model was always asked for some places at a time, and those
@@ -52,7 +54,7 @@ class GridQueries(nn.Module):
         return torch.cat([features, self.padding.expand(len(features), -1)], -1).expand(batch, -1, -1)
 
 
-class VectorQuery(nn.Module):
+class VectorQuery(Described):
     """One learned query, in two parts, as the published weights have it.
 
     Args:
@@ -73,7 +75,7 @@ class VectorQuery(nn.Module):
         return torch.cat([self.weight, self.padding], -1)[places].expand(batch, -1, -1)
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Model):
     """Reads modalities into the latents, and writes each of them again, in whole or at some places.
 
     Args:

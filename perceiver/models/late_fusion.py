@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.adapters.inputs import num_rows
+from perceiver.models.model import Model
 
 
-class LateFusion(nn.Module):
+class LateFusion(Model):
     """The mean of the logits of single-modality models, over the modalities that a row has.
 
     Args:

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from perceiver.adapters import PlacedBytes, unprojected
 from perceiver.decoder import Decoder
+from perceiver.description import Described
 from perceiver.encoder import Encoder
 from perceiver.models.perceiver_io import PerceiverIO
 from perceiver.queries import LearnedQueries
 from perceiver.tokenizer import VOCAB_SIZE
 
 
-class TiedScores(nn.Module):
+class TiedScores(Described):
     """How well each id fits an answer: its product with the vector that the id has as an input, and a bias.
 
     Args:

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.adapters import Adapter, Inputs, ModalityDropout
+from perceiver.models.model import Model
 
 
-class MeanPool(nn.Module):
+class MeanPool(Model):
     """The adapters of a Perceiver, and no attention: what is left of its answer shows what attention is worth.
 
     Args:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from perceiver.adapters import Adapter, Inputs, ModalityDropout
 from perceiver.decoder import Decoder
+from perceiver.description import Described
 from perceiver.encoder import Encoder
+from perceiver.models.model import Model
 
 
-class Readout(nn.Module):
+class Readout(Described):
     """What a task asks the latents with, and what it makes of the answer.
 
     Args:
@@ -32,7 +34,7 @@ class Readout(nn.Module):
         self.head = head
 
 
-class MultitaskPerceiver(nn.Module):
+class MultitaskPerceiver(Model):
     """Reads whatever modalities a row has into the latents, and answers the queries of the row's task from them.
 
     Args:
@@ -40,12 +42,21 @@ class MultitaskPerceiver(nn.Module):
         encoder: reads the tokens; its `context_dim` is the common width that they are projected to.
         decoder: lets the queries of all tasks read the latents.
         modality_dropout: hides whole modalities in training.
+        readouts: what each task asks with, in the order of the numbers in a batch's `dataset`; `add_task` adds more.
 
     Raises:
         ValueError: when widths do not fit one another.
     """
 
-    def __init__(self, adapters: dict[str, Adapter], encoder: Encoder, decoder: Decoder, *, modality_dropout: ModalityDropout | None = None) -> None:
+    def __init__(
+        self,
+        adapters: dict[str, Adapter],
+        encoder: Encoder,
+        decoder: Decoder,
+        *,
+        modality_dropout: ModalityDropout | None = None,
+        readouts: Mapping[str, Readout] | None = None,
+    ) -> None:
         super().__init__()
         if decoder.latent_dim != encoder.dim:
             raise ValueError(f"the decoder reads latents of width {decoder.latent_dim} and the encoder makes {encoder.dim}: make them equal")
@@ -53,6 +64,8 @@ class MultitaskPerceiver(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.readouts = nn.ModuleDict()
+        for name, readout in (readouts or {}).items():
+            self.add_task(name, readout.queries, readout.head)
 
     def add_task(self, name: str, queries: nn.Module, head: nn.Module) -> None:
         """Adds a task; the numbers in a batch's `dataset` follow the order in which tasks were added.

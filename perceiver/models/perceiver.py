@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from perceiver.adapters import Adapter, Inputs, ModalityDropout
 from perceiver.encoder import Encoder
+from perceiver.models.model import Model
 
 
-class Perceiver(nn.Module):
+class Perceiver(Model):
     """Reads whatever modalities a row has into the latents, again and again, and classifies their mean.
 
     Args:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from perceiver.adapters import Adapter, Inputs, ModalityDropout, projection
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder
+from perceiver.models.model import Model
 
 Project = Callable[[Adapter, int], nn.Linear | None]
 
 
-class PerceiverIO(nn.Module):
+class PerceiverIO(Model):
     """Reads whatever modalities a row has into the latents, and answers output queries from them.
 
     Args:

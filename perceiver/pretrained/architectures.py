@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
+from perceiver.models.model import Model
 from perceiver.pretrained import flow, language, multimodal, vision
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.semantics import Semantics
@@ -20,7 +19,7 @@ class Architecture:
         names: transformers' name of each weight and buffer, and ours.
     """
 
-    build: Callable[[PublishedConfig, Semantics], nn.Module]
+    build: Callable[[PublishedConfig, Semantics], Model]
     names: Callable[[PublishedConfig], dict[str, str]]
 
 

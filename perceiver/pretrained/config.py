@@ -78,8 +78,14 @@ class PublishedConfig:
         if content.get("hidden_act", "gelu") != "gelu":
             raise ValueError(f"hidden_act is {content['hidden_act']!r}; the published Perceivers have 'gelu'")
         known = {field.name for field in fields(cls)}
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known}
+        values = {key: value for key, value in content.items() if key in known}
         labels = content.get("id2label")
         if labels is not None and "num_labels" not in values:
             values["num_labels"] = len(labels)
-        return cls(architecture=classes[0], **values)
+        return cls.of({"architecture": classes[0], **values})
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "PublishedConfig":
+        """From its fields by name, as JSON keeps them."""
+        numbers: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**numbers)

@@ -4,35 +4,23 @@ The folder of a model on the hub, or one that `save_pretrained` of transformers 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from perceiver.pretrained import files
+from perceiver.model_folder import CONFIG, read_config, read_weights, write
+from perceiver.models.model import Model
 from perceiver.pretrained.architectures import architecture
-from perceiver.pretrained.checkpoint import check_same_weights
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.semantics import semantics as semantics_of
+from perceiver.weights import check_same_weights
 
-CONV = "perceiver.input_preprocessor.convnet.conv.weight"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Where a model came from; it carries this as `published`.
-
-    Attributes:
-        config: its numbers.
-        semantics: `hf` or `deepmind`: which of the two its own numbers follow.
-    """
-
-    config: PublishedConfig
-    semantics: str
+KERNEL = "perceiver.input_preprocessor.convnet.conv.weight"
 
 
-def load_published(folder: str | Path, semantics: str = "hf") -> nn.Module:
+def load_published(folder: str | Path, semantics: str = "hf") -> Model:
     """A model in evaluation mode, from a folder in transformers' format.
 
     Args:
@@ -43,22 +31,22 @@ def load_published(folder: str | Path, semantics: str = "hf") -> nn.Module:
         ValueError: when the folder does not hold one of the published architectures, whole and finite. Nothing is loaded then.
     """
     folder = Path(folder)
-    content = files.read_config(folder)
+    content = read_config(folder)
     try:
         config = PublishedConfig.read(content)
         kind = architecture(config.architecture)
         with torch.device("meta"):
             empty = kind.build(config, semantics_of(semantics))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / files.CONFIG}: {error}") from error
-    weights = from_published(files.read_weights(folder), config, semantics)
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    weights = from_published(read_weights(folder), config, semantics)
     try:
         check_same_weights(empty.state_dict(), weights)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     model = kind.build(config, semantics_of(semantics))
     model.load_state_dict(weights)
-    model.published = Published(config, semantics)  # type: ignore[assignment]
+    model.origin = {"published": asdict(config), "semantics": semantics}
     return model.eval()
 
 
@@ -66,22 +54,31 @@ def save_published(model: nn.Module, folder: str | Path) -> None:
     """Writes a model that `load_published` made as transformers reads it, bit for bit what was read when nothing was trained.
 
     Raises:
-        ValueError: when the model did not come from there.
+        ValueError: when the model did not come from there, or has other parts now.
     """
-    origin = getattr(model, "published", None)
-    if not isinstance(origin, Published):
+    origin = getattr(model, "origin", None)
+    if not origin or "published" not in origin:
         raise ValueError(f"{type(model).__name__} was not loaded from a published model, so transformers has no class for it")
-    numbers = asdict(origin.config)
-    labels = [f"LABEL_{i}" for i in range(origin.config.num_labels)]
+    config = PublishedConfig.of(origin["published"])
+    kind = architecture(config.architecture)
+    with torch.device("meta"):
+        theirs = kind.build(config, semantics_of(origin["semantics"]))
+    try:
+        check_same_weights(theirs.state_dict(), model.state_dict())
+    except ValueError as error:
+        raise ValueError(f"this is no {config.architecture} any more: {error}. Write it with save_pretrained") from error
+    weights = to_published(model.state_dict(), config, origin["semantics"])
+    numbers = asdict(config)
+    labels = [f"LABEL_{i}" for i in range(config.num_labels)]
     del numbers["architecture"], numbers["num_labels"]
-    config = {
+    content = {
         "model_type": "perceiver",
-        "architectures": [origin.config.architecture],
+        "architectures": [config.architecture],
         **numbers,
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
-    files.write(Path(folder), config, to_published(model.state_dict(), origin.config, origin.semantics))
+    write(Path(folder), content, weights)
 
 
 def from_published(weights: Mapping[str, Tensor], config: PublishedConfig, semantics: str) -> dict[str, Tensor]:
@@ -98,4 +95,4 @@ def to_published(weights: Mapping[str, Tensor], config: PublishedConfig, semanti
 
 def turned(name: str, weight: Tensor, semantics: str) -> Tensor:
     """Rows and columns of the convolution's kernels changed places when DeepMind's weights were converted for transformers."""
-    return weight.transpose(2, 3) if semantics == "deepmind" and name == CONV else weight
+    return weight.transpose(2, 3) if semantics == "deepmind" and name == KERNEL else weight

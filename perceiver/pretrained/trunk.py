@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from perceiver.blocks import MLP, CrossBlock, SelfBlock
 from perceiver.decoder import Decoder
+from perceiver.description import Described
 from perceiver.encoder import Encoder
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.semantics import Semantics
@@ -27,7 +28,7 @@ LAYER = {
 }
 
 
-class NoSkip(nn.Module):
+class NoSkip(Described):
     """In place of a residual: nothing is added to what was read."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
-from perceiver.pretrained.checkpoint import check_same_weights
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
+from perceiver.weights import check_same_weights
 
 Batch = dict[str, Tensor]
 STAGES = ("val", "test")

@@ -15,10 +15,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from perceiver.pretrained.checkpoint import check_same_weights
 from perceiver.tasks.objectives import ClassObjective, Objective, objective
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.tasks.tally import Tally
+from perceiver.weights import check_same_weights
 
 Batch = dict[str, Tensor]
 

@@ -139,7 +139,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path, small):
 def test_a_model_from_elsewhere_is_not_written_as_a_published_one(tmp_path, small):
     model = load_published(small)
     assert isinstance(model, Classifier) and not model.training
-    del model.published
+    model.origin = None
     with pytest.raises(ValueError, match="Classifier was not loaded from a published model"):
         save_published(model, tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""Checkpoints: is this one of this model?"""
+"""Weights by name: are they those of this model?"""
 
 from collections.abc import Mapping
 
@@ -21,4 +21,4 @@ def check_same_weights(model: Mapping[str, Tensor], checkpoint: Mapping[str, Ten
         shapes = f"{tuple(checkpoint[name].shape)} in the checkpoint, {tuple(model[name].shape)} in the model"
         differences.append(f"{len(reshaped)} of another shape ({name}: {shapes})")
     if differences:
-        raise ValueError(f"this checkpoint is of another model: {', '.join(differences)}. Use the configuration that it was trained with")
+        raise ValueError(f"this checkpoint is of another model: {', '.join(differences)}")

@@ -1,0 +1,140 @@
+"""A model in a folder: what it was built with in `config.json`, its weights in `model.safetensors`. Read without running anything that lies there.
+
+`config.json` carries the version of this format and a checksum of the weights, and is written last: a folder is whole, or it is
+no model. Folders in the format of transformers are read with the same functions (`perceiver.pretrained`).
+"""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from perceiver.description import build, describe
+from perceiver.weights import check_same_weights
+
+CONFIG, WEIGHTS, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"
+FORMAT, VERSION = "perceiver-lightning", 1
+
+
+def save_model(model: nn.Module, folder: Path) -> None:
+    """Writes a model that can be built again from its description.
+
+    Raises:
+        ValueError: when it cannot: a part cannot be described, or was changed after it was built in a way that the description does
+            not tell. Nothing is written then.
+    """
+    description = describe(model)
+    weights = model.state_dict()
+    try:
+        check_same_weights(build(description).state_dict(), weights)
+    except ValueError as error:
+        raise ValueError(
+            f"{type(model).__name__} was changed after it was built, and what it was built with does not make it again: "
+            f"{str(error).removeprefix('this checkpoint is of another model: ')}"
+        ) from error
+    write(folder, {"format": FORMAT, "format_version": VERSION, "origin": getattr(model, "origin", None), "model": description}, weights)
+
+
+def load_model(folder: Path) -> nn.Module:
+    """A model that `save_model` wrote, in evaluation mode.
+
+    Raises:
+        ValueError: when the folder is damaged, of a newer version, names classes that are not known, or holds other weights
+            than the model has. Nothing is loaded then.
+    """
+    content = read_config(folder)
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{folder / CONFIG} says format {content.get('format')!r}, and this is {FORMAT!r}")
+    version = content.get("format_version")
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(f"{folder} has version {version} of this format, and this library reads up to {VERSION}: update perceiver-lightning")
+    weights = read_weights(folder, content.get("sha256"))
+    try:
+        model = build(content.get("model"))
+        if not isinstance(model, nn.Module):
+            raise ValueError("it describes no module")
+        check_same_weights(model.state_dict(), weights)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(weights[name].dtype)
+    model.load_state_dict(weights)
+    if content.get("origin") is not None:
+        model.origin = content["origin"]
+    return model.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` says.
+
+    Raises:
+        ValueError: when it is not there, or not an object of JSON.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise ValueError(f"{folder} has no {CONFIG}: give the folder of a model, one of this library's or one in the format of transformers")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds {type(content).__name__}, not an object")
+    return content
+
+
+def read_weights(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Weights by name, from `model.safetensors`, or else from `pytorch_model.bin`, of which tensors alone are read.
+
+    Args:
+        folder: holds one of the two.
+        sha256: what `model.safetensors` must sum to, where it is known.
+
+    Raises:
+        ValueError: when neither is there, it is damaged, holds anything but tensors, or one of them is not finite.
+    """
+    file = next((folder / name for name in (WEIGHTS, PICKLED) if (folder / name).is_file()), None)
+    if file is None:
+        raise ValueError(f"{folder} has neither {WEIGHTS} nor {PICKLED}")
+    if sha256 is not None and checksum(file) != sha256:
+        raise ValueError(f"{file} is damaged: its SHA-256 is not the one in {CONFIG}. Fetch or write it again")
+    try:
+        weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{file} is damaged, or holds more than weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if not isinstance(weights, Mapping) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
+        raise ValueError(f"{file} holds something other than tensors by name")
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            raise ValueError(f"{name} in {file} holds NaN or infinity: the file is damaged, or the training had diverged")
+    return dict(weights)
+
+
+def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """`model.safetensors`, and then `config.json`; each whole, or as it was before.
+
+    In this library's own format, `config.json` gets the checksum of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{WEIGHTS}.part"
+    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, part, metadata={"format": "pt"})
+    summed = {**config, "sha256": checksum(part)} if config.get("format") == FORMAT else config
+    os.replace(part, folder / WEIGHTS)
+    part = folder / f"{CONFIG}.part"
+    part.write_text(json.dumps(summed, indent=2, allow_nan=False) + "\n")
+    os.replace(part, folder / CONFIG)
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 of a file."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
