@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +106,34 @@ def read_weights(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise ValueError(f"{folder} has neither {WEIGHTS} nor {PICKLED}")
     if sha256 is not None and checksum(file) != sha256:
         raise ValueError(f"{file} is damaged: its SHA-256 is not the one in {CONFIG}. Fetch or write it again")
-    try:
+    with reading(file):
         weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(weights, Mapping) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
+        raise ValueError(f"{file} holds something other than tensors by name")
+    check_finite(weights, file)
+    return dict(weights)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Whatever goes wrong while a file of weights is read is a ValueError that names it."""
+    try:
+        yield
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged, or holds more than weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
-    if not isinstance(weights, Mapping) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
-        raise ValueError(f"{file} holds something other than tensors by name")
+
+
+def check_finite(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Checks that no weight is NaN or infinite.
+
+    Raises:
+        ValueError: naming the first that is.
+    """
     for name, weight in weights.items():
         if weight.is_floating_point() and not bool(weight.isfinite().all()):
             raise ValueError(f"{name} in {file} holds NaN or infinity: the file is damaged, or the training had diverged")
-    return dict(weights)
 
 
 def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:

@@ -212,6 +212,11 @@ class LearnedGrid(Described):
         """Positions of a grid of that many rows and columns; stretched with cubic interpolation."""
         table: Tensor = self.weight
         if tuple(shape) != self.size:
-            learned = table.T.reshape(1, -1, *self.size)
-            table = nn.functional.interpolate(learned, size=tuple(shape), mode="bicubic", align_corners=False)[0].flatten(1).T
+            table = stretched(table, self.size, shape)
         return Positions((self.project(table),))
+
+
+def stretched(table: Float[Tensor, "n d"], size: Sequence[int], shape: Sequence[int]) -> Float[Tensor, "m d"]:
+    """A table of `size` rows and columns, cubically interpolated to `shape`."""
+    learned = table.T.reshape(1, -1, *size)
+    return nn.functional.interpolate(learned, size=tuple(shape), mode="bicubic", align_corners=False)[0].flatten(1).T

@@ -17,6 +17,7 @@ TRUNK = {"initialization", "positions", "tokens", "attention", "blocks", "encode
 MAY_IMPORT = {
     "description": set(),
     "weights": set(),
+    "parts": set(),
     "initialization": set(),
     "tokenizer": set(),
     "run_folder": set(),
@@ -33,6 +34,8 @@ MAY_IMPORT = {
     "adapters": {"description", "initialization", "positions", "tokens", "tokenizer"},
     "models": {"adapters", "decoder", "description", "encoder", "hub", "initialization", "model_folder", "positions", "queries", "tokenizer"},
     "pretrained": {
+        "parts",
+        "queries",
         "adapters",
         "attention",
         "blocks",
@@ -47,7 +50,7 @@ MAY_IMPORT = {
         "weights",
     },
     "data": {"tokenizer"},
-    "tasks": {"encoder", "initialization", "positions", "pretrained", "queries", "tokenizer", "weights"},
+    "tasks": {"encoder", "initialization", "models", "parts", "positions", "pretrained", "queries", "tokenizer", "weights"},
     "explain": {"adapters", "soft_weights", "tokenizer", "tokens", "run_folder"},
     "resume": set(),
     "run_log": {"run_folder"},

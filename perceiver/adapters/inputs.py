@@ -64,17 +64,9 @@ def projection(adapter: Adapter, dim: int) -> nn.Linear:
 
 
 @describable
-def unprojected(adapter: Adapter, dim: int) -> None:
-    """No projection: data beside position are the token, as in the published Perceivers.
-
-    Raises:
-        ValueError: when they have another width than the trunk reads.
-    """
-    if (width := adapter.feature_dim + adapter.position_dim) != dim:
-        raise ValueError(
-            f"{type(adapter).__name__} makes tokens of {adapter.feature_dim} + {adapter.position_dim} = {width} channels, "
-            f"and the encoder reads {dim}: build the encoder with context_dim={width}, or project"
-        )
+def projection_if_needed(adapter: Adapter, dim: int) -> nn.Linear | None:
+    """No map where data beside position have the common width already, as in the published Perceivers; else `projection`."""
+    return None if adapter.feature_dim + adapter.position_dim == dim else projection(adapter, dim)
 
 
 class Inputs(nn.Module):
@@ -89,7 +81,7 @@ class Inputs(nn.Module):
     Args:
         adapters: by the name of the batch entry that each one takes; their order is the order of the tokens.
         dim: the common width.
-        project: makes the map to the common width from `(adapter, dim)`; `unprojected` where data beside position have it already.
+        project: makes the map to the common width from `(adapter, dim)`; see `projection_if_needed`.
         modality_dropout: hides modalities in training.
     """
 
@@ -105,10 +97,36 @@ class Inputs(nn.Module):
         if not adapters:
             raise ValueError("a model needs at least one adapter")
         self.dim = dim
-        self.adapters = nn.ModuleDict(adapters)
-        made = {name: project(adapter, dim) for name, adapter in adapters.items()}
-        self.projections = nn.ModuleDict({name: linear for name, linear in made.items() if linear is not None})
+        self.project = project
+        self.adapters = nn.ModuleDict()
+        self.projections = nn.ModuleDict()
+        for name, adapter in adapters.items():
+            self.add(name, adapter)
         self.modality_dropout = modality_dropout
+
+    def add(self, name: str, adapter: Adapter) -> None:
+        """Adds a modality, behind the others.
+
+        Raises:
+            ValueError: when the name is taken.
+        """
+        if name in self.adapters:
+            raise ValueError(f"there is an adapter for {name!r} already: choose another name, or remove it first")
+        self.adapters[name] = adapter
+        if (linear := self.project(adapter, self.dim)) is not None:
+            self.projections[name] = linear
+
+    def remove(self, name: str) -> None:
+        """Takes a modality away, with all that was learned for it alone.
+
+        Raises:
+            ValueError: when there is no such modality, or no other.
+        """
+        if name not in self.adapters or len(self.adapters) == 1:
+            raise ValueError(f"{name!r} cannot be removed: this model reads {', '.join(self.adapters)}, and must read at least one modality")
+        del self.adapters[name]
+        if name in self.projections:
+            del self.projections[name]
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tokens], int]:
         """Tokens of each modality that some row has, and the number of rows.

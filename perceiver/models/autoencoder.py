@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from perceiver.adapters import Adapter, Inputs, unprojected
+from perceiver.adapters import Adapter, Inputs, projection_if_needed
 from perceiver.decoder import Decoder
 from perceiver.description import Described
 from perceiver.encoder import Encoder
@@ -100,7 +100,7 @@ class Autoencoder(Model):
         chunk_size: int = 16384,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(adapters, encoder.context_dim, project=unprojected)
+        self.inputs = Inputs(adapters, encoder.context_dim, project=projection_if_needed)
         self.encoder = encoder
         self.queries = nn.ModuleDict(queries)
         self.decoder = decoder

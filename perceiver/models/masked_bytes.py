@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceiver.adapters import PlacedBytes, unprojected
+from perceiver.adapters import Adapter, PlacedBytes, projection_if_needed
 from perceiver.decoder import Decoder
 from perceiver.description import Described
 from perceiver.encoder import Encoder
@@ -47,6 +47,7 @@ class MaskedBytes(PerceiverIO):
         max_length: places of the position table, and queries.
         vocab_size: number of ids.
         adapter: the class of the adapter.
+        others: adapters of other modalities, which are read beside the text.
 
     Raises:
         ValueError: when widths do not fit one another.
@@ -60,6 +61,7 @@ class MaskedBytes(PerceiverIO):
         max_length: int = 2048,
         vocab_size: int = VOCAB_SIZE,
         adapter: type[PlacedBytes] = PlacedBytes,
+        others: Mapping[str, Adapter] | None = None,
     ) -> None:
         if decoder.query_dim != encoder.context_dim:
             raise ValueError(
@@ -67,13 +69,18 @@ class MaskedBytes(PerceiverIO):
                 "make them equal, since answers are compared with the vectors of bytes"
             )
         super().__init__(
-            {"text": adapter(max_length, encoder.context_dim, vocab_size=vocab_size)},
+            {"text": adapter(max_length, encoder.context_dim, vocab_size=vocab_size)} | dict(others or {}),
             encoder,
             LearnedQueries(max_length, decoder.query_dim),
             decoder,
             TiedScores(vocab_size),
-            project=unprojected,
+            project=projection_if_needed,
         )
+
+    @property
+    def others(self) -> dict[str, Adapter]:
+        """Adapters of all modalities but the text."""
+        return {name: adapter for name, adapter in self.adapters.items() if name != "text"}  # type: ignore[misc]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "b l v"]:
         """Scores of every id at every place.

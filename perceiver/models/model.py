@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from perceiver.adapters import Inputs
+from perceiver.adapters import Adapter, Inputs
 from perceiver.description import Described
 from perceiver.hub import fetch
 from perceiver.model_folder import load_model, save_model
@@ -43,6 +43,28 @@ class Model(Described, PyTorchModelHubMixin, library_name="perceiver-lightning",
     def adapters(self) -> nn.ModuleDict:
         """Adapters by modality."""
         return self.inputs.adapters
+
+    def add_modality(self, name: str, adapter: Adapter) -> None:
+        """Lets a trained model read one modality more. Rows without it give what they gave before, bit for bit.
+
+        What is new is random: train it first, with the rest frozen (`perceiver.tasks.FineTuning`), and then all of the model, if at all.
+
+        Args:
+            name: of the batch entry.
+            adapter: of the modality.
+
+        Raises:
+            ValueError: when the name is taken.
+        """
+        self.inputs.add(name, adapter)
+
+    def remove_modality(self, name: str) -> None:
+        """Takes a modality away. Rows without it give what they gave before, bit for bit.
+
+        Raises:
+            ValueError: when there is no such modality, or no other.
+        """
+        self.inputs.remove(name)
 
     @classmethod
     def from_pretrained(cls: type[M], name_or_folder: str | Path, **options: Any) -> M:  # type: ignore[override]

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from perceiver.adapters import Adapter, unprojected
+from perceiver.adapters import Adapter, projection_if_needed
 from perceiver.adapters.image_map import ConvStem, ImageMap
 from perceiver.models.classifier import Classifier
 from perceiver.positions import FourierPositions, LearnedGrid
@@ -43,7 +43,7 @@ def classifier(config: PublishedConfig, adapter: Adapter, semantics: Semantics, 
         trunk.encoder(config, context_dim, semantics),
         trunk.decoder(config, config.d_latents, semantics, residual=residual),
         config.num_labels,
-        project=unprojected,
+        project=projection_if_needed,
     )
 
 

@@ -3,27 +3,21 @@
 Letters: b batch, k classes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
-from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
-from perceiver.weights import check_same_weights
+from perceiver.tasks.task import Batch, Task, objects
 
-Batch = dict[str, Tensor]
 STAGES = ("val", "test")
 
 
-class Classification(L.LightningModule):
+class Classification(Task):
     """Trains a model to name the class of each row, and counts right answers dataset by dataset.
 
     A batch holds the model's inputs and `target` (b, class numbers); it may hold `target_mask` (b, bool: False = this
@@ -33,11 +27,8 @@ class Classification(L.LightningModule):
         model: from a batch to logits, `b k` or `b 1 k`.
         num_classes: number of classes.
         datasets: what the rows' dataset numbers mean; a metric is logged for each.
-        learning_rate: its peak.
-        weight_decay: of matrices alone; see `param_groups`.
-        warmup_steps: steps until the peak; from there a cosine falls to zero at the trainer's last step.
         label_smoothing: in training, share of the target that is spread over all classes.
-        optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
+        training: how; see `perceiver.tasks.Task`.
 
     Raises:
         ValueError: when there are fewer than two classes, or a dataset is named twice.
@@ -51,43 +42,23 @@ class Classification(L.LightningModule):
         num_classes: int,
         *,
         datasets: Sequence[str] = ("data",),
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
-        warmup_steps: int = 100,
         label_smoothing: float = 0.0,
-        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(model, **training)
+        self.save_hyperparameters(ignore=objects())
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: classification needs at least 2")
         if len(set(datasets)) != len(datasets) or not datasets:
             raise ValueError(f"datasets={list(datasets)}: give each dataset a name of its own, and at least one")
-        # Built from a configuration, a checkpoint holds that configuration, which builds the model again; built in Python,
-        # the model is an object, and a checkpoint holds no objects.
-        from_configuration = _given_hyperparameters.get() is not None
-        self.save_hyperparameters(ignore=None if from_configuration else ["model", "optimizer"])
-        self.model = model
         self.num_classes = num_classes
         self.datasets = tuple(datasets)
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
-        self.optimizer = optimizer
         self.accuracy = nn.ModuleDict({stage: nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in datasets) for stage in STAGES})
 
     def with_model(self, model: nn.Module) -> "Classification":
         """The same task for another model."""
-        return Classification(
-            model,
-            self.num_classes,
-            datasets=self.datasets,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            label_smoothing=self.label_smoothing,
-            optimizer=self.optimizer,
-        )
+        return Classification(model, self.num_classes, datasets=self.datasets, label_smoothing=self.label_smoothing, **self.schedule)
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k"]:
         """Logits of each row.
@@ -118,14 +89,6 @@ class Classification(L.LightningModule):
     def probabilities(self, batch: Batch) -> Float[Tensor, "b k"]:
         """The probability of each class of each row."""
         return self(batch).softmax(-1)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model before any weight is loaded.
-
-        Raises:
-            ValueError: saying how many weights differ, and naming the first.
-        """
-        check_same_weights(self.state_dict(), checkpoint["state_dict"])
 
     def loss(self, logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy over the rows that have a target; zero when none has.
@@ -193,12 +156,3 @@ class Classification(L.LightningModule):
         if values:
             self.log_dict({f"{stage}/accuracy/{name}": value for name, value in values.items()})
             self.log(f"{stage}/accuracy", torch.stack(list(values.values())).mean(), prog_bar=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
-        groups = param_groups(self.model, self.weight_decay)
-        optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, num_steps(self)), "interval": "step"},
-        }

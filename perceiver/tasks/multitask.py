@@ -3,27 +3,20 @@
 Letters: b batch, r rows of one task, k classes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from perceiver.tasks.objectives import ClassObjective, Objective, objective
-from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.tasks.tally import Tally
-from perceiver.weights import check_same_weights
-
-Batch = dict[str, Tensor]
+from perceiver.tasks.task import Batch, Task, objects
 
 
-class Multitask(L.LightningModule):
+class Multitask(Task):
     """Trains one model on several tasks, and keeps their losses and right answers apart.
 
     A batch holds the model's inputs, `dataset` (b, a number into `tasks`; without it all rows belong to the first), what the
@@ -33,10 +26,7 @@ class Multitask(L.LightningModule):
         model: has `add_task`, `decoder.query_dim` and `inputs.dim`, and gives outputs by task; `perceiver.models.MultitaskPerceiver`.
         tasks: what is learned on each dataset, as plain data: `{"digits": {"task": "classification", "num_classes": 10}}`. On the
             command line they come from the datasets.
-        learning_rate: its peak.
-        weight_decay: of matrices alone; see `param_groups`.
-        warmup_steps: steps until the peak; from there a cosine falls to zero at the trainer's last step.
-        optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
+        training: how; see `perceiver.tasks.Task`.
 
     Raises:
         ValueError: when there is no task, or one that is not known.
@@ -48,47 +38,30 @@ class Multitask(L.LightningModule):
         self,
         model: nn.Module,
         tasks: Mapping[str, Mapping[str, Any]],
-        *,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
-        warmup_steps: int = 100,
-        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(model, **training)
+        self.save_hyperparameters(ignore=objects())
         if not tasks:
             raise ValueError("tasks: give at least one")
-        # See `Classification`: a checkpoint holds the configuration that builds the model, or plain data alone.
-        from_configuration = _given_hyperparameters.get() is not None
-        self.save_hyperparameters(ignore=None if from_configuration else ["model", "optimizer"])
         self.objectives = {name: objective(name, settings) for name, settings in tasks.items()}
-        self.model: Any = model
         for name, one in self.objectives.items():
-            model.add_task(name, *one.readout(model.decoder.query_dim, model.inputs.dim))  # type: ignore[operator, union-attr, arg-type]
+            self.model.add_task(name, *one.readout(self.model.decoder.query_dim, self.model.inputs.dim))
         self.tasks = tasks
         self.datasets = tuple(tasks)
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup_steps = warmup_steps
-        self.optimizer = optimizer
         self.tally = nn.ModuleDict({stage: Tally(self.datasets) for stage in ("val", "test")})
 
     def with_model(self, model: nn.Module) -> "Multitask":
         """The same tasks for another model."""
-        return Multitask(
-            model,
-            self.tasks,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            optimizer=self.optimizer,
-        )
+        return Multitask(model, self.tasks, **self.schedule)
 
     def setup(self, stage: str) -> None:
-        """Says which entries of the datamodule no adapter of the model reads."""
+        """Says which entries of the datamodule no adapter of the model reads, before anything else."""
         entries = getattr(getattr(self.trainer, "datamodule", None), "entries", ())
         unread = [entry for entry in entries if entry not in self.model.inputs.adapters and not entry.endswith("_target")]
         if unread:
             rank_zero_warn(f"no adapter reads {', '.join(unread)}: the model has adapters for {', '.join(self.model.inputs.adapters)}")
+        super().setup(stage)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs of each task that has rows in the batch, for those rows in their order."""
@@ -132,15 +105,6 @@ class Multitask(L.LightningModule):
     def numbers(self, batch: Batch, size: int) -> Tensor:
         """The dataset number of each row."""
         return batch["dataset"] if "dataset" in batch else torch.zeros(size, dtype=torch.long, device=self.device)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model before any weight is loaded.
-
-        Raises:
-            ValueError: saying how many weights differ, and naming the first.
-        """
-        if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
-            check_same_weights(self.state_dict(), checkpoint["state_dict"])
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean of what the rows that count are trained on; zero when none does."""
@@ -188,15 +152,6 @@ class Multitask(L.LightningModule):
             self.log_dict({f"{stage}/{what}/{name}": value for name, value in values.items()}, sync_dist=True)
             if values:
                 self.log(f"{stage}/{what}", torch.stack(list(values.values())).mean(), prog_bar=what == "accuracy", sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
-        groups = param_groups(self.model, self.weight_decay)
-        optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, num_steps(self)), "interval": "step"},
-        }
 
 
 def counted(batch: Batch, losses: Float[Tensor, " b"]) -> Tensor:

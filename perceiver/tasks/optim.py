@@ -1,7 +1,8 @@
 """Optimizer parts: which parameters decay, and how the learning rate runs."""
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,21 +12,30 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from perceiver.encoder import LatentArray
-from perceiver.positions import LearnedPositions
+from perceiver.models.autoencoder import GridQueries, VectorQuery
+from perceiver.positions import LearnedGrid, LearnedPositions
 from perceiver.queries import LearnedQueries
 
 # Arrays that stand for themselves rather than map something: pulling them to zero would only shrink them.
-NO_DECAY = (LatentArray, LearnedPositions, LearnedQueries)
+NO_DECAY = (LatentArray, LearnedPositions, LearnedGrid, LearnedQueries, GridQueries, VectorQuery)
 
 
-def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices, which decay; norms, biases, latents, position tables and queries, which do not."""
+def param_groups(model: nn.Module, weight_decay: float, factors: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """Trainable parameters in groups: matrices, which decay; norms, biases, latents, position tables and queries, which do not.
+
+    Args:
+        model: whose parameters.
+        weight_decay: of those that decay.
+        factors: on the learning rate, by the parameter's name; one when not given. Each group has its own as `factor`.
+    """
     kept = {id(p) for module in model.modules() if isinstance(module, NO_DECAY) for p in module.parameters(recurse=False)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decay = [p for p in parameters if p.ndim > 1 and id(p) not in kept]
-    no_decay = [p for p in parameters if p.ndim <= 1 or id(p) in kept]
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and id(parameter) not in kept
+            groups[not decays, (factors or {}).get(name, 1.0)].append(parameter)
+    order = sorted(groups, key=lambda key: (key[0], -key[1]))
+    return [{"params": groups[key], "weight_decay": 0.0 if key[0] else weight_decay, "factor": key[1]} for key in order]
 
 
 def adamw(groups: Iterable[dict[str, Any]], learning_rate: float, precision: str) -> Optimizer:

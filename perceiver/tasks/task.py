@@ -1,0 +1,107 @@
+"""What all tasks have in common: an optimizer and its schedule, a start from other weights, and what of the model learns."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from perceiver.pretrained.init_from import InitFrom
+from perceiver.tasks.fine_tuning import FineTuning
+from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
+from perceiver.weights import check_same_weights
+
+Batch = dict[str, Tensor]
+
+
+def objects() -> list[str] | None:
+    """What a task's `save_hyperparameters` leaves out.
+
+    Built from a configuration, a checkpoint holds that configuration, which builds the model again; built in Python,
+    the model is an object, and a checkpoint holds no objects.
+    """
+    return ["model", "optimizer", "init_from", "fine_tuning"] if _given_hyperparameters.get() is None else None
+
+
+class Task(L.LightningModule):
+    """A model and how it is trained. Each kind of task is a subclass, which says what is learned, and keeps its hyperparameters.
+
+    Args:
+        model: what is trained.
+        learning_rate: its peak.
+        weight_decay: of matrices alone; see `param_groups`.
+        warmup_steps: steps until the peak; from there a cosine falls to zero at the trainer's last step.
+        optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
+        init_from: weights that the model starts from. A run that is resumed has its own.
+        fine_tuning: which parts of the model learn, and how fast.
+    """
+
+    monitor = ("val/loss", "min")  # what the best checkpoint is chosen by
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 100,
+        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+        init_from: InitFrom | None = None,
+        fine_tuning: FineTuning | None = None,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.optimizer = optimizer
+        self.init_from = init_from
+        self.fine_tuning = fine_tuning
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """How it is trained, for another task that shall be trained alike."""
+        return {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "warmup_steps", "optimizer")}
+
+    def setup(self, stage: str) -> None:
+        """Loads the weights to start from, once, and says what became of each part; freezes what does not learn."""
+        if self.init_from is not None and not self.trainer.ckpt_path:
+            rank_zero_info(str(self.init_from(self.model)))
+            self.init_from = None
+        if self.fine_tuning is not None and stage == "fit":
+            self.fine_tuning.prepare(self.model)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model before any weight is loaded.
+
+        Raises:
+            ValueError: saying how many weights differ, and naming the first.
+        """
+        if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
+            check_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Keeps frozen batch norms as they are."""
+        if self.fine_tuning is not None:
+            self.fine_tuning.rest(self.model, self.trainer.global_step)
+
+    def on_after_backward(self) -> None:
+        """Drops the gradients of what does not learn yet."""
+        if self.fine_tuning is not None:
+            self.fine_tuning.before_step(self.model, self.trainer.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, or the optimizer that was given, with warm-up and cosine by step."""
+        factors = None if self.fine_tuning is None else self.fine_tuning.factors(self.model)
+        groups = param_groups(self.model, self.weight_decay, factors)
+        optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
+        for group in optimizer.param_groups:
+            group["lr"] *= group["factor"]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, num_steps(self)), "interval": "step"},
+        }
