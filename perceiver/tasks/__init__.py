@@ -1,7 +1,10 @@
 """Tasks: what a model is trained for, as LightningModules."""
 
+from perceiver.tasks.autoencoding import Autoencoding
 from perceiver.tasks.classification import Classification
 from perceiver.tasks.fine_tuning import FineTuning
+from perceiver.tasks.flow_estimation import FlowEstimation
+from perceiver.tasks.masked_language import MaskedLanguage
 from perceiver.tasks.multitask import Multitask
 from perceiver.tasks.objectives import OBJECTIVES, ClassObjective, MaskedBytesObjective, Objective
 from perceiver.tasks.optim import param_groups, warmup_cosine
@@ -9,10 +12,13 @@ from perceiver.tasks.task import Task
 
 __all__ = [
     "OBJECTIVES",
+    "Autoencoding",
     "ClassObjective",
     "Classification",
     "FineTuning",
+    "FlowEstimation",
     "MaskedBytesObjective",
+    "MaskedLanguage",
     "Multitask",
     "Objective",
     "Task",

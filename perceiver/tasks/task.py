@@ -72,8 +72,10 @@ class Task(L.LightningModule):
         if self.init_from is not None and not self.trainer.ckpt_path:
             rank_zero_info(str(self.init_from(self.model)))
             self.init_from = None
-        if self.fine_tuning is not None and stage == "fit":
-            self.fine_tuning.prepare(self.model)
+        if stage == "fit":
+            self.model.train()  # a pretrained model comes in evaluation mode, and Lightning leaves it there
+            if self.fine_tuning is not None:
+                self.fine_tuning.prepare(self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model before any weight is loaded.

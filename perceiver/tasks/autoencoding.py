@@ -1,0 +1,116 @@
+"""Autoencoding of video, sound and label through one latent array (Perceiver IO, section 4.4).
+
+Letters: b clips, t frames, c colours, y x rows and columns, s samples, k classes, p places.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceiver.tasks.task import Batch, Task, objects
+
+WEIGHTS = {"image": 0.03, "audio": 1.0, "label": 1e-4}
+RANGE = {"image": 1.0, "audio": 2.0}  # from the least value to the greatest
+
+
+class Autoencoding(Task):
+    """Trains a model to write video, sound and label again after they went through the latents.
+
+    A batch holds `image` (b, t, c, y, x) in [0, 1], `audio` (b, s, 1) in [-1, 1] and, where the model reads one, `label` (b, k), one-hot, or zeros
+    where there is none. A label that the model's adapter hides from it (`Padded(hidden=1.0)`) makes it a classifier.
+
+    In training some places are drawn in each step, the same for all clips, and only they are written; in validation and test all are, in
+    chunks.
+
+    Args:
+        model: `perceiver.models.autoencoder.VideoAutoencoder`.
+        places: how many are drawn by modality, of pixels and of patches of sound; of a modality that is not named, all are written.
+        weights: of the losses by modality: mean absolute error for pixels and samples, cross-entropy for the label.
+        training: how; see `perceiver.tasks.Task`.
+
+    Raises:
+        ValueError: when the model does not write a modality that is named, or has fewer places.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, places: Mapping[str, int] | None = None, weights: Mapping[str, float] | None = None, **training: Any
+    ) -> None:
+        super().__init__(model, **training)
+        self.save_hyperparameters(ignore=objects())
+        self.places = dict(places or {})
+        self.weights = WEIGHTS | dict(weights or {})
+        for name, number in self.places.items():
+            queries = self.model.queries
+            if name not in queries or not 1 <= number <= len(queries[name]):
+                known = ", ".join(f"{key} with {len(query)}" for key, query in queries.items())
+                raise ValueError(f"places: {number} of {name!r}, and the model writes {known}")
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Video, sound and label as the model writes them, in the form in which they came."""
+        return self.model(batch)
+
+    def draw(self) -> dict[str, Tensor]:
+        """Places of this step, by modality."""
+        return {name: torch.randperm(len(self.model.queries[name]), device=self.device)[:number] for name, number in self.places.items()}
+
+    def losses(self, batch: Batch, places: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The loss of each modality that the batch has, at the places that are asked for."""
+        return self.compare(self.model(batch, places), batch, places)
+
+    def compare(self, written: Mapping[str, Tensor], batch: Batch, places: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """`losses` of what was written."""
+        found: dict[str, Tensor] = {}
+        for name in ("image", "audio"):
+            if name in batch:
+                found[name] = (written[name] - self.target(batch, name, places)).abs().mean()
+        if "label" in batch and bool((told := batch["label"].sum(1) > 0).any()):
+            found["label"] = F.cross_entropy(written["label"][told], batch["label"][told].argmax(1))
+        return found
+
+    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Their weighted sum."""
+        return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def target(self, batch: Batch, name: str, places: Mapping[str, Tensor]) -> Tensor:
+        """What ought to be written at the places: pixels (b, p, c), or the samples of some patches one after another (b, s)."""
+        if name not in places:
+            return batch[name]
+        if name == "image":
+            return rearrange(batch[name], "b t c y x -> b (t y x) c")[:, places[name]]
+        patches = batch[name][..., 0].unflatten(1, (len(self.model.queries[name]), -1))
+        return patches[:, places[name]].flatten(1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted sum of the losses at some places."""
+        losses = self.losses(batch, self.draw())
+        total = self.total(losses)
+        self.log_dict({"train/loss": total} | {f"train/loss/{name}": loss for name, loss in losses.items()}, batch_size=1)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss, signal-to-noise ratios and accuracy."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss, signal-to-noise ratios and accuracy."""
+        self._evaluate("test", batch)
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        written = self.model(batch)
+        found = {f"psnr/{name}": psnr(written[name], batch[name], RANGE[name]).mean() for name in ("image", "audio") if name in batch}
+        if "label" in batch and bool((told := batch["label"].sum(1) > 0).any()):
+            found["accuracy"] = (written["label"].argmax(1) == batch["label"].argmax(1))[told].float().mean()
+        found["loss"] = self.total(self.compare(written, batch, {}))
+        size = len(next(iter(written.values())))
+        self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, batch_size=size, sync_dist=True)
+
+
+def psnr(written: Float[Tensor, "b ..."], true: Float[Tensor, "b ..."], extent: float) -> Float[Tensor, " b"]:
+    """Peak signal-to-noise ratio of each row, dB; `extent` is the distance from the least value to the greatest."""
+    error = (written - true).flatten(1).square().mean(1).clamp_min(1e-12)
+    return 10 * torch.log10(extent**2 / error)

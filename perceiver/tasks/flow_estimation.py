@@ -1,0 +1,62 @@
+"""Optical flow (Perceiver IO, section 4.3).
+
+Letters: b pairs of frames, y x rows and columns.
+"""
+
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from perceiver.pretrained.entries.frames import PIXELS
+from perceiver.tasks.task import Batch, Task, objects
+
+
+class FlowEstimation(Task):
+    """Trains a model to say where each pixel goes; loss and figure are the end-point error, the mean distance in pixels.
+
+    A batch holds `frames` (see `perceiver.pretrained.entries.frame_entries`), `flow` (b, y, x, 2), the true movement to the right and down in
+    pixels, and perhaps `flow_valid` (b, y, x, bool): where it is known.
+
+    Args:
+        model: gives the movement in units of 20 pixels; `perceiver.models.optical_flow.OpticalFlow`.
+        training: how; see `perceiver.tasks.Task`.
+    """
+
+    monitor = ("val/end_point_error", "min")
+
+    def __init__(self, model: nn.Module, **training: Any) -> None:
+        super().__init__(model, **training)
+        self.save_hyperparameters(ignore=objects())
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b y x 2"]:
+        """The movement of each pixel, in pixels."""
+        return self.model(batch) * PIXELS
+
+    def end_point_error(self, batch: Batch) -> Float[Tensor, ""]:
+        """The mean distance between the place that is said and the true one, over all pixels whose movement is known; zero when none is.
+
+        Raises:
+            ValueError: when the flow has another shape than the model gives.
+        """
+        found, true = self(batch), batch["flow"]
+        if found.shape != true.shape:
+            raise ValueError(f"flow of {tuple(true.shape)} for frames whose flow has {tuple(found.shape)}: give (pairs, rows, columns, 2)")
+        if "flow_valid" not in batch:
+            return (found - true).norm(dim=-1).mean()
+        valid: Bool[Tensor, "b y x"] = batch["flow_valid"]
+        return (found - true).masked_fill(~valid[..., None], 0).norm(dim=-1).sum() / valid.sum().clamp_min(1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The error of one batch."""
+        loss = self.end_point_error(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["flow"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The error of one batch."""
+        self.log("val/end_point_error", self.end_point_error(batch), batch_size=len(batch["flow"]), sync_dist=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The error of one batch."""
+        self.log("test/end_point_error", self.end_point_error(batch), batch_size=len(batch["flow"]), sync_dist=True)
