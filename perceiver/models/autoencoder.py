@@ -44,7 +44,9 @@ class GridQueries(Described):
             position = -1 + 2 * torch.arange(places) / torch.tensor(places)
             self.register_buffer(f"axis_{axis}", fourier_features(position, num_bands, resolution), persistent=False)
 
-    def __len__(self) -> int:
+    @property
+    def num_places(self) -> int:
+        """Places of the whole grid."""
         return math.prod(self.shape)
 
     def forward(self, places: Int[Tensor, " k"], batch: int) -> Float[Tensor, "b k q"]:
@@ -67,7 +69,9 @@ class VectorQuery(Described):
         self.weight = small_array(1, width)
         self.padding = small_array(1, dim - width)
 
-    def __len__(self) -> int:
+    @property
+    def num_places(self) -> int:
+        """It is one."""
         return 1
 
     def forward(self, places: Int[Tensor, " k"], batch: int) -> Float[Tensor, "b k q"]:
@@ -81,7 +85,7 @@ class Autoencoder(Model):
     Args:
         adapters: make tokens of the width that the encoder reads.
         encoder: reads them.
-        queries: by modality; called with places and the number of rows, and `len` tells how many places there are.
+        queries: by modality; called with places and the number of rows; `num_places` tells how many places there are.
         decoder: answers queries.
         head_dim: width of an answer before the heads.
         outputs: by modality, channels that are written at each place.
@@ -127,7 +131,7 @@ class Autoencoder(Model):
         for name, queries in self.queries.items():
             asked = (places or {}).get(name)
             if asked is None:
-                asked = torch.arange(len(queries), device=latents.device)  # type: ignore[arg-type]
+                asked = torch.arange(queries.num_places, device=latents.device)  # type: ignore[call-overload]
             found[name] = torch.cat([self._decode(name, chunk, latents) for chunk in asked.split(self.chunk_size)], 1)
         return found
 

@@ -4,6 +4,7 @@ from perceiver.tasks.autoencoding import Autoencoding
 from perceiver.tasks.classification import Classification
 from perceiver.tasks.fine_tuning import FineTuning
 from perceiver.tasks.flow_estimation import FlowEstimation
+from perceiver.tasks.lora import LoRA
 from perceiver.tasks.masked_language import MaskedLanguage
 from perceiver.tasks.multitask import Multitask
 from perceiver.tasks.objectives import OBJECTIVES, ClassObjective, MaskedBytesObjective, Objective
@@ -17,6 +18,7 @@ __all__ = [
     "Classification",
     "FineTuning",
     "FlowEstimation",
+    "LoRA",
     "MaskedBytesObjective",
     "MaskedLanguage",
     "Multitask",

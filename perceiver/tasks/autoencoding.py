@@ -46,8 +46,8 @@ class Autoencoding(Task):
         self.weights = WEIGHTS | dict(weights or {})
         for name, number in self.places.items():
             queries = self.model.queries
-            if name not in queries or not 1 <= number <= len(queries[name]):
-                known = ", ".join(f"{key} with {len(query)}" for key, query in queries.items())
+            if name not in queries or not 1 <= number <= queries[name].num_places:
+                known = ", ".join(f"{key} with {query.num_places}" for key, query in queries.items())
                 raise ValueError(f"places: {number} of {name!r}, and the model writes {known}")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ class Autoencoding(Task):
 
     def draw(self) -> dict[str, Tensor]:
         """Places of this step, by modality."""
-        return {name: torch.randperm(len(self.model.queries[name]), device=self.device)[:number] for name, number in self.places.items()}
+        return {name: torch.randperm(self.model.queries[name].num_places, device=self.device)[:number] for name, number in self.places.items()}
 
     def losses(self, batch: Batch, places: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The loss of each modality that the batch has, at the places that are asked for."""
@@ -82,7 +82,7 @@ class Autoencoding(Task):
             return batch[name]
         if name == "image":
             return rearrange(batch[name], "b t c y x -> b (t y x) c")[:, places[name]]
-        patches = batch[name][..., 0].unflatten(1, (len(self.model.queries[name]), -1))
+        patches = batch[name][..., 0].unflatten(1, (self.model.queries[name].num_places, -1))
         return patches[:, places[name]].flatten(1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -115,7 +115,7 @@ def test_frames_that_do_not_fit_are_refused():
 def test_a_clip_is_squared_scaled_and_labelled():
     model = ours("multimodal", reference("multimodal"))
     frames, side, _ = model.queries["image"].shape
-    samples = len(model.queries["audio"]) * model.heads["audio"].out_features
+    samples = model.queries["audio"].num_places * model.heads["audio"].out_features
     video = torch.randint(0, 256, (2, frames, 3, 31, 43), dtype=torch.uint8)
     entries = clip_entries(model, video, torch.rand(2, samples) * 2 - 1, torch.tensor([3, 0]))
     assert entries["image"].shape == (2, frames, 3, side, side) and 0 <= entries["image"].min() <= entries["image"].max() <= 1

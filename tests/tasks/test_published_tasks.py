@@ -107,7 +107,7 @@ def test_places_that_are_drawn_stand_for_all():
     for name, places in (("all", None), ("drawn", {"image": 720, "audio": 15})):
         model = ours("multimodal", reference("multimodal"))
         if places:
-            places = {key: len(model.queries[key]) for key in places}
+            places = {key: model.queries[key].num_places for key in places}
         task = Autoencoding(model, places=places)
         torch.manual_seed(3)
         loss = task.total(task.losses(batch, task.draw()))

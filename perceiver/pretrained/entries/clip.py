@@ -32,7 +32,7 @@ def clip_entries(
     queries: Any = model.queries
     heads: Any = model.heads
     (frames, rows, columns), classes = queries["image"].shape, heads["label"].out_features
-    samples = len(queries["audio"]) * heads["audio"].out_features
+    samples = queries["audio"].num_places * heads["audio"].out_features
     if video.shape[1] != frames or sound.shape[1] != samples:
         raise ValueError(
             f"a clip of {video.shape[1]} frames and {sound.shape[1]} samples: this model reads {frames} frames, and {samples} samples with them"
