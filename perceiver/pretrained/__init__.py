@@ -9,9 +9,12 @@ from typing import Any
 from perceiver.hub import fetch
 from perceiver.model_folder import FORMAT, load_model, read_config
 from perceiver.models.model import Model
+from perceiver.pretrained.init_from import InitFrom
+from perceiver.pretrained.load_table import LoadTable
 from perceiver.pretrained.published import load_published, save_published
+from perceiver.pretrained.rebuild import rebuild
 
-__all__ = ["from_pretrained", "load_published", "save_published"]
+__all__ = ["InitFrom", "LoadTable", "from_pretrained", "load_published", "rebuild", "save_published"]
 
 
 def from_pretrained(name_or_folder: str | Path, semantics: str | None = None, **options: Any) -> Model:
