@@ -1,6 +1,8 @@
-"""With the published weights, the published numbers: slices that transformers' own slow tests hold. Needs a network, and was never run without one.
+"""With the published weights, the published numbers: slices that transformers' own slow tests hold.
 
-python -m pytest -m network
+    python -m pytest -m network
+
+Where this was built there was no network, so they never ran.
 """
 
 import urllib.request
