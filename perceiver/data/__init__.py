@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from perceiver.data.text.table import Banking77, TextTable
     from perceiver.data.video.clips import VideoClips
     from perceiver.data.video.file import Frames, Sound
+    from perceiver.data.video.rewritten import RewrittenClips
 
 # A dataset is imported when it is asked for: together they need much that one run does not.
 PLACE = {
@@ -60,6 +61,7 @@ PLACE = {
     "text.noise": ("ByteNoise", "WordDropout"),
     "text.table": ("Banking77", "TextTable"),
     "video.clips": ("VideoClips",),
+    "video.rewritten": ("RewrittenClips",),
     "video.file": ("Frames", "Sound"),
 }
 MODULE_OF = {name: module for module, names in PLACE.items() for name in names}
@@ -92,6 +94,7 @@ __all__ = [
     "MixedDataModule",
     "MovePicture",
     "Quickstart",
+    "RewrittenClips",
     "Rows",
     "Shards",
     "Sound",

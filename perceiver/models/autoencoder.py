@@ -141,7 +141,7 @@ class Autoencoder(Model):
 
 
 class VideoAutoencoder(Autoencoder):
-    """`Autoencoder` of `image` (a video), `audio` and `label`, which gives each in the form that it came in."""
+    """`Autoencoder` of `image` (a video), `audio` and `label`, or some of them, which gives each in the form that it came in."""
 
     def forward(self, batch: Mapping[str, Tensor], places: Places | None = None) -> dict[str, Tensor]:
         """What is written.
@@ -151,10 +151,12 @@ class VideoAutoencoder(Autoencoder):
             one after another, (b, samples); `label`: (b, classes), before the softmax.
         """
         found = super().forward(batch, places)
-        shape = self.queries["image"].shape
-        image, audio = found["image"], found["audio"].flatten(1)
-        if places is None or "image" not in places:
-            image = rearrange(image, "b (t y x) c -> b t c y x", t=shape[0], y=shape[1])  # type: ignore[index]
-        if places is None or "audio" not in places:
-            audio = audio[..., None]
-        return {"image": image, "audio": audio, "label": found["label"][:, 0]}
+        if "image" in found and "image" not in (places or {}):
+            frames, rows, _ = self.queries["image"].shape  # type: ignore[misc]
+            found["image"] = rearrange(found["image"], "b (t y x) c -> b t c y x", t=frames, y=rows)
+        if "audio" in found:
+            samples = found["audio"].flatten(1)
+            found["audio"] = samples if "audio" in (places or {}) else samples[..., None]
+        if "label" in found:
+            found["label"] = found["label"][:, 0]
+        return found
