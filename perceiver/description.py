@@ -51,12 +51,26 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def remember(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         if "given" not in self.__dict__:  # the constructor of the class itself runs first, and then those that it calls
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            self.__dict__["given"] = dict(list(bound.arguments.items())[1:])
+            self.__dict__["given"] = _by_name(signature, self, *args, **kwargs)
         init(self, *args, **kwargs)
 
     return remember
+
+
+def _by_name(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """All arguments of a call but the first by name, defaults included; those without a name of their own as a whole, under one with a star."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    found: dict[str, Any] = {}
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            found.update(value)
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            found[name] = value
+        elif value:
+            found[f"*{name}"] = value
+    return found
 
 
 def describable(thing: Any) -> Any:
@@ -76,6 +90,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, nn.ModuleDict):
         return {name: describe(item) for name, item in value.items()}
     if isinstance(value, nn.Module):
+        if nameless := [name for name in _arguments(value) if name.startswith("*")]:
+            raise ValueError(f"{type(value).__name__} was built with {nameless[0]}, which cannot be described: give its arguments by name")
         return {"class": _name(type(value)), "args": {name: describe(item) for name, item in _arguments(value).items()}}
     if isinstance(value, Mapping):
         if bad := [key for key in value if not isinstance(key, str) or key in SPECIAL]:

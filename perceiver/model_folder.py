@@ -63,7 +63,7 @@ def load_model(folder: Path) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise ValueError("it describes no module")
         check_same_weights(model.state_dict(), weights)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, RuntimeError, MemoryError, OverflowError) as error:  # or more memory than there is
         raise ValueError(f"{folder / CONFIG}: {error}") from error
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(weights[name].dtype)

@@ -74,6 +74,17 @@ def test_an_adapter_of_ones_own_needs_nothing_to_be_described():
     assert (again.feature_dim, again.scale) == (5, 2.5)
 
 
+def test_arguments_that_are_passed_on_by_name_are_kept_and_those_without_a_name_refused():
+    class Finer(perceiver.ImagePatches):
+        def __init__(self, *where, **options):
+            super().__init__(*where, **options)
+
+    again = build(describe(Finer(channels=2, size=(4, 6), patch=2)))
+    assert (again.channels, again.size, again.patch) == (2, (4, 6), 2)
+    with pytest.raises(ValueError, match=r"Finer was built with \*where, which cannot be described"):
+        describe(Finer(2, (4, 6)))
+
+
 def test_the_arguments_of_the_class_itself_are_kept_and_not_those_it_passes_on():
     assert perceiver.ImagePixels(1, (3, 5)).arguments == {"channels": 1, "size": (3, 5), "num_bands": 64, "mean": 0.5, "std": 0.5}
 

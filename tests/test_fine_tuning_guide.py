@@ -16,6 +16,7 @@ from perceiver.tasks import FineTuning
 from tests.pretrained.test_published import reference
 
 PAGE = (Path(__file__).parent.parent / "docs/fine_tuning.md").read_text()
+README = (Path(__file__).parent.parent / "README.md").read_text()
 NAMES = {"deepmind/vision-perceiver-fourier": "fourier"}
 
 
@@ -43,6 +44,12 @@ def test_the_code_runs(hub):
     assert known["scores"].shape == (1, 10)  # type: ignore[attr-defined]
     assert Path("my-lora/adapter_model.safetensors").is_file()
     assert torch.isfinite(known["model"](known["heard"])).all()  # type: ignore[operator]
+
+
+def test_the_code_of_the_readme_runs(hub):
+    known: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1], known)  # the project's own code
+    assert known["model"].head.out_features == 10 and "sound" in known["model"].adapters
 
 
 def test_the_table_is_the_one_that_is_shown():

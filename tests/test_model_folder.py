@@ -157,6 +157,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder, change, message):
         ({"model": {"class": "os.system", "args": {"command": "true"}}}, "'os.system' is no part of this library"),
         ({"model": {"class": "/tmp/evil.py:Model", "args": {}}}, "is no part of this library"),
         ({"model": 5}, "describes no module"),
+        ({"model": {"class": "torch.nn.Linear", "args": {"in_features": 10**12, "out_features": 10**6}}}, "config.json: "),
         ({"model": {"class": "perceiver.models.perceiver.Perceiver", "args": {}}}, "cannot be built from this description"),
     ],
 )
