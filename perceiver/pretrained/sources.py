@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from perceiver.hub import fetch
-from perceiver.model_folder import FORMAT, check_finite, read_config, read_weights, reading
+from perceiver.model_folder import FORMAT, read_config, read_weights
+from perceiver.pretrained.checkpoint import read, weights_of
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.published import from_published
-
-PREFIX = "model."  # under which a task keeps its model
 
 
 def source_weights(source: str | Path, semantics: str = "hf", **options: Any) -> dict[str, Tensor]:
@@ -26,8 +24,8 @@ def source_weights(source: str | Path, semantics: str = "hf", **options: Any) ->
     Raises:
         ValueError: when there is no such source, it is damaged, or holds more than weights and plain data.
     """
-    if Path(source).suffix == ".ckpt":
-        return checkpoint_weights(Path(source))
+    if (file := Path(source)).suffix == ".ckpt":
+        return weights_of(read(file), file)
     folder = fetch(source, **options)
     content = read_config(folder)
     if content.get("format") == FORMAT:
@@ -37,21 +35,3 @@ def source_weights(source: str | Path, semantics: str = "hf", **options: Any) ->
         return from_published(read_weights(folder), config, semantics)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
-
-
-def checkpoint_weights(file: Path) -> dict[str, Tensor]:
-    """The model's weights in a checkpoint of Lightning, which holds the task's and the optimizer's, too.
-
-    Raises:
-        ValueError: when it is not there, damaged, holds more than plain data, or no model.
-    """
-    if not file.is_file():
-        raise ValueError(f"there is no checkpoint {file}")
-    with reading(file):
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    weights = {name.removeprefix(PREFIX): weight for name, weight in (state or {}).items() if name.startswith(PREFIX)}
-    if not weights:
-        raise ValueError(f"{file} is no checkpoint of a task of this library: it holds no weights under {PREFIX!r}")
-    check_finite(weights, file)
-    return weights

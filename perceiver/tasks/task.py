@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from perceiver.pretrained.checkpoint import described
 from perceiver.pretrained.init_from import InitFrom
 from perceiver.tasks.fine_tuning import FineTuning
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
@@ -76,6 +77,10 @@ class Task(L.LightningModule):
             self.model.train()  # a pretrained model comes in evaluation mode, and Lightning leaves it there
             if self.fine_tuning is not None:
                 self.fine_tuning.prepare(self.model)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the model was built with, so that `perceiver.from_pretrained` can read the checkpoint alone."""
+        checkpoint.update(described(self.model))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model before any weight is loaded.

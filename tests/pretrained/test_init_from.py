@@ -128,6 +128,46 @@ def test_a_checkpoint_of_a_training_is_a_source(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(target.state_dict().values(), model.state_dict().values(), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:.*does not have many workers.*")
+def test_a_checkpoint_becomes_a_folder_and_a_folder_a_checkpoint_that_is_tested_alike(tmp_path):
+    rows = DataLoader([{"image": torch.rand(2, 6, 15), "target": torch.tensor(i % 5)} for i in range(7)], batch_size=3)
+    quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    trainer = L.Trainer(default_root_dir=tmp_path, max_steps=3, accelerator="cpu", **quiet)
+    tasks = {"digits": {"task": "classification", "num_classes": 5}}
+    task = Multitask(multitask("image", tasks={}), tasks, warmup_steps=1)
+    trainer.fit(task, rows, rows)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    (expected,) = trainer.test(task, rows, verbose=False)
+    perceiver.from_pretrained(tmp_path / "last.ckpt").save_pretrained(tmp_path / "folder")
+    again = perceiver.from_pretrained(tmp_path / "folder")
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), task.model.state_dict().values(), strict=True))
+    perceiver.pretrained.save_checkpoint(again, tmp_path / "again.ckpt")
+    other = Multitask(multitask("image", tasks={}, seed=1), tasks, warmup_steps=1)
+    assert trainer.test(other, rows, ckpt_path=tmp_path / "again.ckpt", weights_only=True, verbose=False) == [expected]
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch evil",)
+
+
+def test_a_checkpoint_with_code_in_it_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"model.head.weight": Evil()}}, "evil.ckpt")
+    for load in (lambda: InitFrom("evil.ckpt")(small_perceiver()), lambda: perceiver.from_pretrained("evil.ckpt")):
+        with pytest.raises(ValueError, match=r"evil\.ckpt is damaged, or holds more than weights"):
+            load()
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_checkpoint_that_does_not_say_what_its_model_was_built_with_is_refused_and_told_what_to_do(tmp_path):
+    torch.save({"state_dict": {"model.head.weight": torch.zeros(3)}}, tmp_path / "old.ckpt")
+    with pytest.raises(ValueError, match=r"old\.ckpt does not say what its model was built with.*InitFrom"):
+        perceiver.from_pretrained(tmp_path / "old.ckpt")
+
+
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path):
     file = tmp_path / "last.ckpt"
     for content in ({"state_dict": {"weight": torch.zeros(3)}}, [1, 2], {"state_dict": {"model.head.weight": torch.full((3,), torch.nan)}}):

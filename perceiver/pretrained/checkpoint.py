@@ -1,0 +1,86 @@
+"""Checkpoints of a training as models, and models as checkpoints."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perceiver.description import build, describe
+from perceiver.model_folder import check_finite, reading
+from perceiver.weights import check_same_weights
+
+PREFIX = "model."  # under which a task keeps its model
+DESCRIPTION, ORIGIN = "perceiver_model", "perceiver_origin"  # entries of a checkpoint, beside Lightning's
+
+
+def described(model: nn.Module) -> dict[str, Any]:
+    """What a task adds to its checkpoints, so that they can be read without its configuration; nothing for a model with code of its own."""
+    try:
+        return {DESCRIPTION: describe(model), ORIGIN: getattr(model, "origin", None)}
+    except ValueError:
+        return {}
+
+
+def load_checkpoint(file: str | Path) -> nn.Module:
+    """The model of a checkpoint that a task of this library wrote, in evaluation mode.
+
+    Raises:
+        ValueError: when it cannot be read, or does not say what its model was built with.
+    """
+    content = read(Path(file))
+    if DESCRIPTION not in content:
+        raise ValueError(
+            f"{file} does not say what its model was built with: it has code of its own, or is older than that. "
+            "Build the model, and give it the weights with perceiver.pretrained.InitFrom"
+        )
+    weights = weights_of(content, Path(file))
+    try:
+        model = build(content[DESCRIPTION])
+        check_same_weights(model.state_dict(), weights)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{file}: {error}") from error
+    model.load_state_dict(weights)
+    if content.get(ORIGIN) is not None:
+        model.origin = content[ORIGIN]
+    return model.eval()
+
+
+def save_checkpoint(model: nn.Module, file: str | Path) -> None:
+    """Writes a model as a checkpoint that `validate`, `test` and `predict` take as `--ckpt_path`. It holds no training that could be resumed."""
+    content = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": version("lightning"),
+        "state_dict": {f"{PREFIX}{name}": weight for name, weight in model.state_dict().items()},
+        **described(model),
+    }
+    torch.save(content, file)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The content of a checkpoint: plain data and tensors.
+
+    Raises:
+        ValueError: when it is not there, damaged, or holds anything else.
+    """
+    if not file.is_file():
+        raise ValueError(f"there is no checkpoint {file}")
+    with reading(file):
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    return content if isinstance(content, dict) else {}
+
+
+def weights_of(content: dict[str, Any], file: Path) -> dict[str, Tensor]:
+    """The model's weights in the content of a checkpoint.
+
+    Raises:
+        ValueError: when there are none, or one of them is not finite.
+    """
+    state = content.get("state_dict") or {}
+    weights = {name.removeprefix(PREFIX): weight for name, weight in state.items() if name.startswith(PREFIX)}
+    if not weights:
+        raise ValueError(f"{file} is no checkpoint of a task of this library: it holds no weights under {PREFIX!r}")
+    check_finite(weights, file)
+    return weights
