@@ -1,0 +1,180 @@
+"""Is a pretrained latent array worth anything on a dataset that it never saw? Each of the recipes is left out in turn.
+
+    python benchmarks/fine_tuning.py pretrain mnist             the other datasets, without anything of MNIST
+    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from those weights, seed 0; or `scratch`, `small`, `head`
+    python benchmarks/fine_tuning.py report                     what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
+
+Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. What is left out is left out wholly: the sums of digits hold
+MNIST's pictures and the spoken digits' recordings, so they are not among what MNIST or spoken digits are pretrained on. An adapter that the
+pretraining did not have starts anew.
+
+- `scratch`: everything starts anew;
+- `all`: everything that was pretrained is loaded, and all of it learns;
+- `small`: the same, but reads, layers and decoder stay as they are: latents, adapters, queries and head learn;
+- `head`: the same, but the whole encoder stays as it is.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+from perceiver.cli import main as run
+from perceiver.run_folder import RunFolder
+
+RUNS, RECORDED, FIGURE = Path("runs/fine_tuning"), Path("benchmarks/results/fine_tuning.json"), Path("docs/fine_tuning.svg")
+ENTRIES = {"mnist": ["image"], "spoken_digits": ["audio"], "banking77": ["text"], "digit_sums": ["image", "audio"]}
+OTHERS = {
+    "mnist": ["spoken_digits", "banking77"],
+    "spoken_digits": ["mnist", "banking77"],
+    "banking77": ["mnist", "spoken_digits", "digit_sums"],
+    "digit_sums": ["mnist", "spoken_digits", "banking77"],
+}
+PRETRAIN_STEPS = 9_000
+STEPS = {"mnist": 1_500, "spoken_digits": 1_200, "banking77": 700, "digit_sums": 600}  # at most four minutes on one core
+FROZEN: dict[str, dict[str, None]] = {
+    "all": {},
+    "small": dict.fromkeys(["cross_attends", "stacks", "decoder"]),
+    "head": dict.fromkeys(["encoder"]),
+}
+VALIDATIONS = 20
+SEEDS = (0, 1, 2)
+
+
+def config(datasets: list[str], steps: int, folder: Path, seed: int) -> dict[str, Any]:
+    """`configs/mixed.yaml` with some of its datasets, the adapters that they need, and another number of steps."""
+    found = yaml.safe_load(Path("configs/mixed.yaml").read_text())
+    found |= {"run_dir": str(folder), "seed_everything": seed}
+    found["trainer"] |= {"max_steps": steps, "callbacks": [], "enable_progress_bar": False}
+    data, model = found["data"]["init_args"], found["model"]["init_args"]["model"]["init_args"]
+    data["datasets"] = {name: data["datasets"][name] for name in datasets}
+    data["steps_per_epoch"] = steps // VALIDATIONS
+    needed = {entry for name in datasets for entry in ENTRIES[name]}
+    model["adapters"] = {name: adapter for name, adapter in model["adapters"].items() if name in needed}
+    return found
+
+
+def train(content: dict[str, Any]) -> None:
+    """Runs a configuration, unless it has run to its end before."""
+    folder = Path(content["run_dir"])
+    if (folder / "metrics.json").exists():
+        print(f"{folder} is there already")
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    if code := run(["fit", "--config", str(file)]):
+        sys.exit(code)
+
+
+def pretrain(target: str) -> None:
+    """Trains on all but the target."""
+    train(config(OTHERS[target], PRETRAIN_STEPS, RUNS / f"without_{target}", 0))
+
+
+def tune(target: str, how: str, seed: int) -> None:
+    """Trains on the target."""
+    content = config([target], STEPS[target], RUNS / f"{target}_{how}_{seed}", seed)
+    content["trainer"]["limit_val_batches"] = 4  # a thousand rows; the test has all
+    if how != "scratch":
+        known = {entry for name in OTHERS[target] for entry in ENTRIES[name]}
+        new = ["heads", "queries", *(f"adapters.{entry}" for entry in ENTRIES[target] if entry not in known)]
+        source = RUNS / f"without_{target}/checkpoints/best.ckpt"
+        if not source.exists():
+            sys.exit(f"error: {source} is not there: python benchmarks/fine_tuning.py pretrain {target}")
+        options = content["model"]["init_args"]
+        options["init_from"] = {"class_path": "perceiver.pretrained.InitFrom", "init_args": {"source": str(source), "new": new}}
+        options["fine_tuning"] = {"class_path": "perceiver.tasks.FineTuning", "init_args": {"freeze": FROZEN[how]}}
+    train(content)
+
+
+def curve(folder: Path, target: str) -> dict[int, float]:
+    """Validation accuracy by step."""
+    with open(folder / "metrics.csv", newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line.get(f"val/accuracy/{target}")]
+    return {int(line["step"]) + 1: float(line[f"val/accuracy/{target}"]) for line in lines}
+
+
+def collected() -> dict[str, dict[str, Any]]:
+    """Of each target and way: the mean curve over the seeds, test accuracies, and seconds."""
+    found: dict[str, dict[str, Any]] = {}
+    for target in ENTRIES:
+        for how in ("scratch", *FROZEN):
+            folders = [RUNS / f"{target}_{how}_{seed}" for seed in SEEDS]
+            folders = [folder for folder in folders if (folder / "metrics.json").exists()]
+            if folders:
+                curves = [curve(folder, target) for folder in folders]
+                metrics = [RunFolder(folder).metrics() for folder in folders]
+                found.setdefault(target, {})[how] = {
+                    "curve": {step: mean(one[step] for one in curves) for step in curves[0]},
+                    "test": [one[f"test/accuracy/{target}"] for one in metrics],
+                    "seconds": [one["train/seconds"] for one in metrics],
+                }
+    return found
+
+
+def reached(curve: dict[int, float], accuracy: float) -> int | None:
+    """The first step at which a curve is as high as that."""
+    return next((step for step, value in sorted(curve.items()) if value >= accuracy), None)
+
+
+def report() -> None:
+    """Prints the table, and draws the curves."""
+    found = collected()
+    RECORDED.write_text(json.dumps(found, indent=1) + "\n")
+    print("| target | how | test accuracy, % (each seed) | seconds | reaches scratch's last accuracy after |")
+    print("|---|---|---|---|---|")
+    for target, ways in found.items():
+        last = list(ways["scratch"]["curve"].values())[-1] if "scratch" in ways else None
+        for how, one in ways.items():
+            step = None if last is None else reached(one["curve"], last)
+            told = "-" if how == "scratch" else "never" if step is None else f"{step} of {STEPS[target]} steps ({100 * step / STEPS[target]:.0f} %)"
+            tests = f"{100 * mean(one['test']):.1f} ({', '.join(f'{100 * value:.1f}' for value in one['test'])})"
+            print(f"| {target} | {how} | {tests} | {mean(one['seconds']):.0f} | {told} |")
+    draw(found)
+
+
+def draw(found: dict[str, dict[str, Any]]) -> None:
+    """The curves, a panel a target."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(found), figsize=(4 * len(found), 3.4), squeeze=False, layout="constrained")
+    for panel, (target, ways) in zip(panels[0], found.items(), strict=True):
+        for how, one in ways.items():
+            panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], label=how, color="0.55" if how == "scratch" else None)
+        panel.set(title=target, xlabel="step", ylim=(0, 101))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("validation accuracy, %")
+    panels[0][-1].legend(frameon=False)
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("pretrain").add_argument("target", choices=ENTRIES)
+    tuning = commands.add_parser("tune")
+    tuning.add_argument("target", choices=ENTRIES)
+    tuning.add_argument("how", choices=["scratch", *FROZEN])
+    tuning.add_argument("seed", type=int)
+    commands.add_parser("report")
+    options = parser.parse_args()
+    if options.command == "pretrain":
+        pretrain(options.target)
+    elif options.command == "tune":
+        tune(options.target, options.how, options.seed)
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()
