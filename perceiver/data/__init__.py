@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perceiver.data.cache import Cached
     from perceiver.data.columns import AudioColumn, Column, ImageColumn, TextColumn, VideoColumn, VideoSoundColumn
     from perceiver.data.image.folder import ImageFolder
+    from perceiver.data.image.moved import MovedPictures
     from perceiver.data.image.sets import CIFAR10, CIFAR100, MNIST, FashionMNIST
     from perceiver.data.image.transforms import Transforms, pixel_statistics
     from perceiver.data.limits import Limits
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from perceiver.data.video.clips import VideoClips
     from perceiver.data.video.file import Frames, Sound
     from perceiver.data.video.rewritten import RewrittenClips
+    from perceiver.data.video.same import SameVideos
 
 # A dataset is imported when it is asked for: together they need much that one run does not.
 PLACE = {
@@ -44,6 +46,7 @@ PLACE = {
     "cache": ("Cached",),
     "columns": ("AudioColumn", "Column", "ImageColumn", "TextColumn", "VideoColumn", "VideoSoundColumn"),
     "image.folder": ("ImageFolder",),
+    "image.moved": ("MovedPictures",),
     "image.sets": ("CIFAR10", "CIFAR100", "FashionMNIST", "MNIST"),
     "image.transforms": ("Transforms", "pixel_statistics"),
     "limits": ("Limits",),
@@ -62,6 +65,7 @@ PLACE = {
     "text.table": ("Banking77", "TextTable"),
     "video.clips": ("VideoClips",),
     "video.rewritten": ("RewrittenClips",),
+    "video.same": ("SameVideos",),
     "video.file": ("Frames", "Sound"),
 }
 MODULE_OF = {name: module for module, names in PLACE.items() for name in names}
@@ -93,9 +97,11 @@ __all__ = [
     "Missing",
     "MixedDataModule",
     "MovePicture",
+    "MovedPictures",
     "Quickstart",
     "RewrittenClips",
     "Rows",
+    "SameVideos",
     "Shards",
     "Sound",
     "Source",

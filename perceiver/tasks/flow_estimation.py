@@ -5,18 +5,19 @@ Letters: b pairs of frames, y x rows and columns.
 
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from perceiver.pretrained.entries.frames import PIXELS
+from perceiver.pretrained.entries.frames import PIXELS, frame_entries
 from perceiver.tasks.task import Batch, Task, objects
 
 
 class FlowEstimation(Task):
     """Trains a model to say where each pixel goes; loss and figure are the end-point error, the mean distance in pixels.
 
-    A batch holds `frames` (see `perceiver.pretrained.entries.frame_entries`), `flow` (b, y, x, 2), the true movement to the right and down in
-    pixels, and perhaps `flow_valid` (b, y, x, bool): where it is known.
+    A batch holds `frames`, bytes (b, 2, 3, y, x) or what `perceiver.pretrained.entries.frame_entries` makes of them; `flow` (b, y, x, 2), the
+    true movement to the right and down in pixels; and perhaps `flow_valid` (b, y, x, bool): where it is known.
 
     Args:
         model: gives the movement in units of 20 pixels; `perceiver.models.optical_flow.OpticalFlow`.
@@ -31,6 +32,8 @@ class FlowEstimation(Task):
 
     def forward(self, batch: Batch) -> Float[Tensor, "b y x 2"]:
         """The movement of each pixel, in pixels."""
+        if batch["frames"].dtype == torch.uint8:
+            batch = batch | frame_entries(batch["frames"][:, 0], batch["frames"][:, 1])
         return self.model(batch) * PIXELS
 
     def end_point_error(self, batch: Batch) -> Float[Tensor, ""]:

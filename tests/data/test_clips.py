@@ -12,6 +12,8 @@ from perceiver.data.rows import BadSample
 from perceiver.data.splits import split_of
 from perceiver.data.video.clips import VideoClips
 from perceiver.data.video.file import Frames, Sound
+from perceiver.data.video.rewritten import RewrittenClips
+from perceiver.data.video.same import SameVideos
 
 av = pytest.importorskip("av", reason="video needs PyAV: pip install perceiver-lightning[video]")
 
@@ -161,3 +163,22 @@ def test_impossible_settings_are_refused(tmp_path, options, complaint):
 def test_there_is_nothing_to_classify(tmp_path):
     with pytest.raises(ValueError, match="VideoClips has no classes"):
         _ = clips(tmp_path).task
+
+
+def test_the_same_videos_are_in_all_splits_and_only_training_starts_anywhere(folder):
+    source = SameVideos(folder[0], "**/*.mov", seconds=1.0, frames=FRAMES, sound=SOUND)
+    train, val, test = (source.rows(split) for split in ("train", "val", "test"))
+    names = [rows.name(i) for rows in (train, val, test) for i in range(len(rows))]
+    assert len(train) == len(val) == len(test) == len(set(names)) == 6 * 2 + 3  # of 3 s three clips, of 2.3 s two, three of each
+    draws = [np.random.default_rng(seed) for seed in (0, 1)]
+    assert not torch.equal(*(train.row(0, draw)["audio"] for draw in draws))
+    assert torch.equal(*(test.row(0, draw)["audio"] for draw in draws))
+
+
+def test_an_autoencoder_gets_frames_between_0_and_1_and_the_same_sound(folder):
+    clips = SameVideos(folder[0], "**/*.mov", seconds=1.0, frames=FRAMES, sound=SOUND)
+    source = RewrittenClips(clips)
+    row, clip = (one.rows("test").row(1, np.random.default_rng(0)) for one in (source, clips))
+    assert source.entries == ("image", "audio") and source.ragged == () and source.task == {}
+    assert torch.equal(row["image"], clip["video"].float() / 255) and torch.equal(row["audio"][:, 0], clip["audio"][0])
+    assert RewrittenClips(SameVideos(folder[0], "**/*.mov", seconds=1.0, sound=SOUND)).entries == ("audio",)

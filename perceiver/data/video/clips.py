@@ -157,6 +157,10 @@ class VideoClips(Source):
         names = [name for name in self._names() if split_of(name, self.val_share, self.test_share) == split]
         if not names:
             raise ValueError(f"no file of {self.files} in {self.root} falls into the {split} split: add files, or change val_share or test_share")
+        return self._clips(names, split)
+
+    def _clips(self, names: Sequence[str], split: Split) -> ClipRows:
+        """Clips of some files, cut as a split has them."""
         stretches = [self._stretch(name) for name in names]
         if short := [stretch for stretch in stretches if stretch.count < 1]:
             lasts = short[0].end - short[0].begin

@@ -7,25 +7,16 @@ import numpy as np
 
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import Source, Split
-from perceiver.data.video.clips import ClipRows, VideoClips, one_after_another
 
 
 class RewrittenClips(Source):
     """Clips as the published autoencoder takes them: `image`, float32 (t, c, y, x) in [0, 1], and `audio`, float32 (s, 1) in [-1, 1].
 
-    All splits have the same videos. Training takes clips that start anywhere, validation and test those that follow one after another: what is
-    tested is how much of these videos goes through the latents, not how a model does on others.
-
     Args:
-        clips: with frames, sound or both; its shares for validation and test do not matter, and must be 0.
-
-    Raises:
-        ValueError: when they are not 0.
+        clips: with frames (`video`), sound (`audio`) or both: `VideoClips`, or `SameVideos` to see how much of some videos goes through the latents.
     """
 
-    def __init__(self, clips: VideoClips) -> None:
-        if clips.val_share or clips.test_share:
-            raise ValueError(f"val_share={clips.val_share} and test_share={clips.test_share}: give 0 for both, since all splits have the same videos")
+    def __init__(self, clips: Source) -> None:
         self.clips = clips
         self.entries = tuple({"video": "image", "audio": "audio"}[entry] for entry in clips.entries)
 
@@ -40,10 +31,7 @@ class RewrittenClips(Source):
 
     def rows(self, split: Split) -> Rows:
         """The clips of a split."""
-        rows = self.clips.rows("train")
-        if split != "train":
-            rows = ClipRows(rows.root, rows.stretches, rows.seconds, rows.frames, rows.sound, one_after_another, rows.limits)
-        return RewrittenRows(rows)
+        return RewrittenRows(self.clips.rows(split))
 
 
 class RewrittenRows(Rows):
