@@ -69,7 +69,7 @@ def projection_if_needed(adapter: Adapter, dim: int) -> nn.Linear | None:
     return None if adapter.feature_dim + adapter.position_dim == dim else projection(adapter, dim)
 
 
-class Inputs(nn.Module):
+class Inputs(Described):
     """Adapters, and one projection each to the common width.
 
     A batch is a flat mapping. For an adapter called `sound` it may hold

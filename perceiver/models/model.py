@@ -54,17 +54,23 @@ class Model(Described, PyTorchModelHubMixin, library_name="perceiver-lightning",
             adapter: of the modality.
 
         Raises:
-            ValueError: when the name is taken.
+            ValueError: when the name is taken, or the model has no encoder, so that its shape depends on its modalities.
         """
+        self._check_encoder()
         self.inputs.add(name, adapter)
 
     def remove_modality(self, name: str) -> None:
         """Takes a modality away. Rows without it give what they gave before, bit for bit.
 
         Raises:
-            ValueError: when there is no such modality, or no other.
+            ValueError: when there is no such modality, or no other, or the model has no encoder.
         """
+        self._check_encoder()
         self.inputs.remove(name)
+
+    def _check_encoder(self) -> None:
+        if not hasattr(self, "encoder"):
+            raise ValueError(f"the shape of {type(self).__name__} depends on its modalities: build it with those that it shall have")
 
     @classmethod
     def from_pretrained(cls: type[M], name_or_folder: str | Path, **options: Any) -> M:  # type: ignore[override]

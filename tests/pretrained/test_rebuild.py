@@ -143,6 +143,13 @@ def test_a_published_model_with_another_modality_is_none_of_transformers(tmp_pat
         perceiver.pretrained.save_published(model, tmp_path / "again")
 
 
+@pytest.mark.parametrize("name", ["LateFusion", "MeanPool"])
+def test_controls_keep_their_modalities(name):
+    for change in (lambda model: model.add_modality("touch", Touch(3)), lambda model: model.remove_modality("text")):
+        with pytest.raises(ValueError, match=f"the shape of {name} depends on its modalities"):
+            change(MODELS[name]())
+
+
 def test_names_of_modalities_are_checked():
     model = small_perceiver()
     with pytest.raises(ValueError, match="there is an adapter for 'text' already"):
