@@ -63,7 +63,9 @@ def remarks(results: Results, datasets: Sequence[str]) -> list[str]:
         loss = {name: full[name] - rest[name] for name in rest if name in full and name in mass}
         pairs = [(a, b) if loss[a] > loss[b] else (b, a) for a, b in combinations(loss, 2) if abs(loss[a] - loss[b]) > CLEAR]
         against = [(a, b) for a, b in pairs if mass[a] <= mass[b]]
-        if len(loss) == 1:
+        if not loss:
+            sentences.append(f"{modality}: nothing can be answered without it, so its attention mass cannot be checked against its worth.")
+        elif len(loss) == 1:
             sentences.append(
                 f"{modality}: {next(iter(loss))} alone can be answered without it, and there is nothing to compare: "
                 "its attention mass cannot be checked against its worth."

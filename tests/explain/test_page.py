@@ -392,6 +392,15 @@ def test_other_names_and_views_are_shown_too(labels: dict[str, list[str]], words
     assert (other.text("#answer"), other.texts(".cells span"), other.texts("#results td")) == ("yes", words, ["75.0%", "50.0%"])
 
 
+def test_the_head_says_whether_every_sample_had_every_modality(page: Page, tmp_path: Path) -> None:
+    assert "or whichever of them there was" in page.js("return document.getElementById('lead').textContent")
+    complete = [sample for sample in PAYLOAD["samples"] if len(sample["inputs"]) == len(PAYLOAD["modalities"])]
+    write_page({**PAYLOAD, "samples": complete}, tmp_path / "page.html")
+    other = Page(page.driver, tmp_path / "page.html")
+    other.open()
+    assert complete and "all at once" in other.js("return document.getElementById('lead').textContent")
+
+
 def test_a_page_without_samples_hides_them(page: Page, tmp_path: Path) -> None:
     write_page({**PAYLOAD, "samples": []}, tmp_path / "page.html")
     other = Page(page.driver, tmp_path / "page.html")

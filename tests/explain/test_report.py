@@ -62,6 +62,11 @@ def test_a_modality_that_one_dataset_alone_can_do_without_is_compared_with_nothi
     assert said.startswith("image: written alone can be answered without it")
 
 
+def test_a_modality_that_nothing_can_do_without_is_said_to_be_one():
+    (said,) = remarks({key: value for key, value in results().items() if "without" not in key}, DATASETS)
+    assert said.startswith("image: nothing can be answered without it")
+
+
 def test_a_mass_that_moves_against_it_is_told_with_numbers():
     (said,) = remarks(results(**{"test__mass_image__spoken": 0.83}), DATASETS)
     assert "0 of 1 comparisons" in said and "written and spoken" in said and "86 and 1 points" in said and "61.0 and 83.0 %" in said
