@@ -343,6 +343,15 @@ def test_an_absent_modality_is_called_absent_and_cannot_be_taken_away(page: Page
     assert page.js("return document.querySelectorAll('[data-modality=image] canvas').length") == 0
 
 
+def test_a_modality_that_is_all_that_a_sample_has_is_called_so_and_cannot_be_taken_away(page: Page, tmp_path: Path) -> None:
+    first = PAYLOAD["samples"][0]
+    alone = {**first, "inputs": {"image": first["inputs"]["image"]}, "without": {}}
+    write_page({**PAYLOAD, "samples": [alone]}, tmp_path / "page.html")
+    other = Page(page.driver, tmp_path / "page.html")
+    other.open()
+    assert other.text("[data-take=image]") == "image is all it has" and other.js("return document.querySelector('[data-take=image]').disabled")
+
+
 def test_markup_in_the_payload_is_shown_as_text(page: Page) -> None:
     page.click('[data-sample="1"]')
     assert page.texts(".bytes span") == list(HOSTILE)
