@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from perceiver.explain import ModalityReport
+from perceiver.pretrained.load_table import DoesNotFit
 from perceiver.resume import LogTrueStep, RandomState, WholeCheckpoints
 from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
@@ -221,7 +222,12 @@ def main(args: Any = None) -> int:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in one line, out of a message that may hold all that was tried, all that was given, or a traceback."""
+    """What went wrong, in one line, out of a message that may hold all that was tried, all that was given, or a traceback.
+
+    Weights that do not fit are the exception: their table is told, too.
+    """
+    if isinstance(error, DoesNotFit):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     told = list(takewhile(lambda line: not line.startswith(("- Expected a <class 'NoneType'>", "Given value")), lines)) or lines
     where = ".".join(re.findall(r'^(?:- )?Parser key "([^"]+)":$', "\n".join(told), re.MULTILINE))

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "explain": {"adapters", "soft_weights", "tokenizer", "tokens", "run_folder"},
     "resume": set(),
     "run_log": {"run_folder"},
-    "cli": {"explain", "resume", "run_folder", "run_log"},
+    "cli": {"explain", "pretrained", "resume", "run_folder", "run_log"},
 }
 
 

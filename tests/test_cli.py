@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from perceiver.cli import PerceiverCLI, main
+from perceiver.model_folder import save_model
 from perceiver.tasks import Classification
 
 ROOT = Path(__file__).parent.parent
@@ -186,3 +188,12 @@ def test_an_error_in_yaml_is_told_with_its_reason_and_line(tmp_path, capsys):
     assert main(["fit", "--config", str(tmp_path / "bad.yaml")]) == 2
     told = refusal(capsys)
     assert "did not find expected key" in told and "line 3" in told and "unicode string" not in told
+
+
+def test_weights_that_do_not_fit_are_told_with_their_table_before_the_first_step(tmp_path, capsys):
+    save_model(nn.Linear(3, 2), tmp_path / "other")
+    options = "--model.init_args.init_from.class_path perceiver.pretrained.InitFrom --model.init_args.init_from.init_args.source"
+    assert perceiver_command("fit", tmp_path / "run", *options.split(), str(tmp_path / "other")) == 2
+    told = capsys.readouterr().err
+    assert "error: " in told and "cannot be loaded from" in told and "MISSING in the source" in told and "only in the source" in told
+    assert not (tmp_path / "run/checkpoints/last.ckpt").exists()

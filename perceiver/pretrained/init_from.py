@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from perceiver.parts import check_parts, chosen, part_of
-from perceiver.pretrained.load_table import LEFT, LOADED, MISSHAPEN, MISSING, NEW, RESIZED, UNUSED, LoadTable, Weight
+from perceiver.pretrained.load_table import LEFT, LOADED, MISSHAPEN, MISSING, NEW, RESIZED, UNUSED, DoesNotFit, LoadTable, Weight
 from perceiver.pretrained.resize import resized
 from perceiver.pretrained.sources import source_weights
 
@@ -89,12 +89,13 @@ def transfer(
     outcomes += [Weight(name, UNUSED, tuple(weight.shape), None) for name, weight in theirs.items() if name not in state]
     table = LoadTable(source, outcomes)
     if wrong:
-        raise ValueError(
+        raise DoesNotFit(
             f"{', '.join(dict.fromkeys(wrong))} of the model cannot be loaded from {source}: name such parts in `new` (they start anew), "
-            f"in `resize` or `rename`, or choose others with `load`\n{table}"
+            "in `resize` or `rename`, or choose others with `load`",
+            table,
         )
     if not taken:
-        raise ValueError(f"nothing of the model is in {source}: is it a checkpoint of another kind of model?\n{table}")
+        raise DoesNotFit(f"nothing of the model is in {source}: is it a checkpoint of another kind of model?", table)
     model.load_state_dict(state | taken)
     return table
 

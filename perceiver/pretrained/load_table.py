@@ -67,5 +67,17 @@ class LoadTable:
         return "\n".join([f"weights from {self.source}", *lines])
 
 
+class DoesNotFit(ValueError):
+    """Weights that do not fit a model; the message ends with the table.
+
+    Args:
+        why: in one line.
+        table: what would have become of each part.
+    """
+
+    def __init__(self, why: str, table: LoadTable) -> None:
+        super().__init__(f"{why}\n{table}")
+
+
 def _shape(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes)) or "one number"
