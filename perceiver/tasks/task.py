@@ -62,6 +62,7 @@ class Task(L.LightningModule):
         self.optimizer = optimizer
         self.init_from = init_from
         self.fine_tuning = fine_tuning
+        self._prepared = False
 
     @property
     def schedule(self) -> dict[str, Any]:
@@ -75,8 +76,9 @@ class Task(L.LightningModule):
             self.init_from = None
         if stage == "fit":
             self.model.train()  # a pretrained model comes in evaluation mode, and Lightning leaves it there
-            if self.fine_tuning is not None:
-                self.fine_tuning.prepare(self.model)
+        if self.fine_tuning is not None and not self._prepared:
+            self.fine_tuning.prepare(self.model)  # for a test, too: a checkpoint may hold what it adds
+            self._prepared = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the model was built with, so that `perceiver.from_pretrained` can read the checkpoint alone."""
@@ -107,7 +109,7 @@ class Task(L.LightningModule):
         groups = param_groups(self.model, self.weight_decay, factors)
         optimizer = adamw(groups, self.learning_rate, str(self.trainer.precision)) if self.optimizer is None else self.optimizer(groups)
         for group in optimizer.param_groups:
-            group["lr"] *= group["factor"]
+            group["lr"] *= group.get("factor", 1.0)  # an optimizer of the user's own may have groups of its own
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": warmup_cosine(optimizer, self.warmup_steps, num_steps(self)), "interval": "step"},

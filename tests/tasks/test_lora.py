@@ -61,7 +61,11 @@ def test_a_run_is_resumed_and_saved_with_what_it_learned(tmp_path):
     first, second = LoRA(rank=2), LoRA(rank=2)
     fit(model, first, 2).save_checkpoint(tmp_path / "last.ckpt")
     again = classifier(seed=5)
-    fit(again, second, 3, ckpt_path=tmp_path / "last.ckpt")
+    trainer = fit(again, second, 3, ckpt_path=tmp_path / "last.ckpt")
+    trainer.save_checkpoint(tmp_path / "done.ckpt")
+    (expected,) = trainer.test(trainer.lightning_module, DataLoader(rows, batch_size=11), verbose=False)
+    fresh = Classification(classifier(seed=6), CLASSES, fine_tuning=LoRA(rank=2))
+    assert trainer.test(fresh, DataLoader(rows, batch_size=11), ckpt_path=tmp_path / "done.ckpt", weights_only=True, verbose=False) == [expected]
     second.save(tmp_path / "learned")
     saved = load_file(tmp_path / "learned/adapter_model.safetensors")
     assert {part_of(name.removeprefix("base_model.model.")).split(".")[0] for name in saved} == {
