@@ -1,8 +1,8 @@
 """Is a pretrained latent array worth anything on a dataset that it never saw? Each of the recipes is left out in turn.
 
     python benchmarks/fine_tuning.py pretrain mnist             the other datasets, without anything of MNIST
-    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from those weights, seed 0; or `scratch`, `small`, `head`
-    python benchmarks/fine_tuning.py report                     what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
+    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from those weights, seed 0; or `scratch`, `third`, `small`, `head`
+    python benchmarks/fine_tuning.py report --hardware "..."    what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 
 Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. What is left out is left out wholly: the sums of digits hold
 MNIST's pictures and the spoken digits' recordings, so they are not among what MNIST or spoken digits are pretrained on. An adapter that the
@@ -10,6 +10,7 @@ pretraining did not have starts anew.
 
 - `scratch`: everything starts anew;
 - `all`: everything that was pretrained is loaded, and all of it learns;
+- `third`: the same in a third of the steps, warm-up and cosine included: the learning rate of `all` is still high when it has made as many;
 - `small`: the same, but reads, layers and decoder stay as they are: latents, adapters, queries and head learn;
 - `head`: the same, but the whole encoder stays as it is.
 """
@@ -18,6 +19,8 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -35,13 +38,15 @@ OTHERS = {
     "banking77": ["mnist", "spoken_digits", "digit_sums"],
     "digit_sums": ["mnist", "spoken_digits", "banking77"],
 }
-PRETRAIN_STEPS = 9_000
+PRETRAIN_STEPS = 6_000
 STEPS = {"mnist": 1_500, "spoken_digits": 1_200, "banking77": 700, "digit_sums": 600}  # at most four minutes on one core
 FROZEN: dict[str, dict[str, None]] = {
     "all": {},
+    "third": {},
     "small": dict.fromkeys(["cross_attends", "stacks", "decoder"]),
     "head": dict.fromkeys(["encoder"]),
 }
+COLORS = {"scratch": "0.5", "all": "#1f77b4", "third": "#d62728", "small": "#2ca02c", "head": "#9467bd"}
 VALIDATIONS = 20
 SEEDS = (0, 1, 2)
 
@@ -51,7 +56,9 @@ def config(datasets: list[str], steps: int, folder: Path, seed: int) -> dict[str
     found = yaml.safe_load(Path("configs/mixed.yaml").read_text())
     found |= {"run_dir": str(folder), "seed_everything": seed}
     found["trainer"] |= {"max_steps": steps, "callbacks": [], "enable_progress_bar": False}
-    data, model = found["data"]["init_args"], found["model"]["init_args"]["model"]["init_args"]
+    task = found["model"]["init_args"]
+    task["warmup_steps"] = min(task["warmup_steps"], steps // 10)
+    data, model = found["data"]["init_args"], task["model"]["init_args"]
     data["datasets"] = {name: data["datasets"][name] for name in datasets}
     data["steps_per_epoch"] = steps // VALIDATIONS
     needed = {entry for name in datasets for entry in ENTRIES[name]}
@@ -77,9 +84,14 @@ def pretrain(target: str) -> None:
     train(config(OTHERS[target], PRETRAIN_STEPS, RUNS / f"without_{target}", 0))
 
 
+def steps(target: str, how: str) -> int:
+    """How many steps a run has."""
+    return STEPS[target] // 3 if how == "third" else STEPS[target]
+
+
 def tune(target: str, how: str, seed: int) -> None:
     """Trains on the target."""
-    content = config([target], STEPS[target], RUNS / f"{target}_{how}_{seed}", seed)
+    content = config([target], steps(target, how), RUNS / f"{target}_{how}_{seed}", seed)
     content["trainer"]["limit_val_batches"] = 4  # a thousand rows; the test has all
     if how != "scratch":
         known = {entry for name in OTHERS[target] for entry in ENTRIES[name]}
@@ -123,37 +135,46 @@ def reached(curve: dict[int, float], accuracy: float) -> int | None:
     return next((step for step, value in sorted(curve.items()) if value >= accuracy), None)
 
 
-def report() -> None:
-    """Prints the table, and draws the curves."""
+def report(hardware: str) -> None:
+    """Records what was trained, prints the table, and draws the curves."""
     found = collected()
-    RECORDED.write_text(json.dumps(found, indent=1) + "\n")
-    print("| target | how | test accuracy, % (each seed) | seconds | reaches scratch's last accuracy after |")
-    print("|---|---|---|---|---|")
-    for target, ways in found.items():
-        last = list(ways["scratch"]["curve"].values())[-1] if "scratch" in ways else None
-        for how, one in ways.items():
-            step = None if last is None else reached(one["curve"], last)
-            told = "-" if how == "scratch" else "never" if step is None else f"{step} of {STEPS[target]} steps ({100 * step / STEPS[target]:.0f} %)"
-            tests = f"{100 * mean(one['test']):.1f} ({', '.join(f'{100 * value:.1f}' for value in one['test'])})"
-            print(f"| {target} | {how} | {tests} | {mean(one['seconds']):.0f} | {told} |")
+    RECORDED.write_text(json.dumps({"date": date.today().isoformat(), "hardware": hardware, "targets": found}, indent=1) + "\n")
+    print("\n".join(table(found)))
     draw(found)
 
 
+def table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The lines of the table."""
+    yield "| target | start | steps | test accuracy, % (each seed) | seconds | reaches the validation accuracy of `scratch` after |"
+    yield "|---|---|---|---|---|---|"
+    for target, ways in found.items():
+        goal = list(ways["scratch"]["curve"].values())[-1]
+        for how, one in ways.items():
+            step = reached(one["curve"], goal)
+            told = "never" if step is None else f"{step} steps, {100 * step / STEPS[target]:.0f} %"
+            tests = f"{100 * mean(one['test']):.1f} ({', '.join(f'{100 * value:.1f}' for value in one['test'])})"
+            yield f"| {target} | {how} | {steps(target, how)} | {tests} | {mean(one['seconds']):.0f} | {'' if how == 'scratch' else told} |"
+
+
 def draw(found: dict[str, dict[str, Any]]) -> None:
-    """The curves, a panel a target."""
+    """The curves, a panel a target; dotted, the last accuracy of `scratch` and a third of its steps."""
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "perceiver"  # the same file each time
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(found), figsize=(4 * len(found), 3.4), squeeze=False, layout="constrained")
+    figure, panels = pyplot.subplots(1, len(found), figsize=(3.6 * len(found), 3.4), squeeze=False, layout="constrained")
+    lines = {}
     for panel, (target, ways) in zip(panels[0], found.items(), strict=True):
         for how, one in ways.items():
-            panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], label=how, color="0.55" if how == "scratch" else None)
-        panel.set(title=target, xlabel="step", ylim=(0, 101))
+            (lines[how],) = panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], color=COLORS[how])
+        panel.axhline(100 * list(ways["scratch"]["curve"].values())[-1], color="0.6", linestyle=":", linewidth=1)
+        panel.axvline(STEPS[target] / 3, color="0.6", linestyle=":", linewidth=1)
+        panel.set(title=target, xlabel="step", ylim=(0, 101), xlim=(0, STEPS[target]))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("validation accuracy, %")
-    panels[0][-1].legend(frameon=False)
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=len(lines), frameon=False)
     figure.savefig(FIGURE, metadata={"Date": None})
 
 
@@ -166,14 +187,14 @@ def main() -> None:
     tuning.add_argument("target", choices=ENTRIES)
     tuning.add_argument("how", choices=["scratch", *FROZEN])
     tuning.add_argument("seed", type=int)
-    commands.add_parser("report")
+    commands.add_parser("report").add_argument("--hardware", required=True)
     options = parser.parse_args()
     if options.command == "pretrain":
         pretrain(options.target)
     elif options.command == "tune":
         tune(options.target, options.how, options.seed)
     else:
-        report()
+        report(options.hardware)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The results of the recipes: records what runs left, and puts them into the README.
 
-    python benchmarks/results.py record mnist --hardware "2 cores of an Intel Xeon"     runs/mnist/metrics.json -> benchmarks/results/mnist.json
-    python benchmarks/results.py table                                                  benchmarks/results/ -> README.md
+    python benchmarks/results.py record mnist --hardware "2 cores of an Intel Xeon"     runs/mnist/metrics.json -> results/recipes/mnist.json
+    python benchmarks/results.py table                                                  results/recipes/ -> README.md
 
 Recipes that were not recorded are left out of the table, and said to be.
 """
@@ -15,7 +15,7 @@ from statistics import mean
 
 from perceiver.data import FreeSpokenDigits
 
-RUNS, RECORDED, README = Path("runs"), Path("benchmarks/results"), Path("README.md")
+RUNS, RECORDED, README = Path("runs"), Path("benchmarks/results/recipes"), Path("README.md")
 START, STOP = "<!-- results of the recipes -->", "<!-- end of the results -->"
 RECIPES = ("mnist", "spoken_digits", "banking77", "digit_sums", "mixed")
 Line = tuple[str, str, str, str]  # what, asked, found, seconds of training
@@ -27,7 +27,7 @@ def record(run: str, hardware: str) -> Path:
     if not file.exists():
         raise SystemExit(f"error: {file} is not there: train it first, with `python train.py fit --config configs/{run}.yaml`")
     day = date.fromtimestamp(file.stat().st_mtime).isoformat()
-    RECORDED.mkdir(exist_ok=True)
+    RECORDED.mkdir(parents=True, exist_ok=True)
     kept = RECORDED / f"{run}.json"
     kept.write_text(json.dumps({"date": day, "hardware": hardware, "metrics": json.loads(file.read_text())}, indent=2) + "\n")
     return kept
@@ -92,7 +92,7 @@ def table() -> str:
     recorded = [json.loads(file.read_text()) for file in sorted(RECORDED.glob("*.json"))]
     places = sorted({f"{one['hardware']} at {one['date']}" for one in recorded})
     missing = [name for name in RECIPES if not metrics(name)]
-    told = f"Test accuracy in %, on {'; '.join(places)}. Made by `python benchmarks/results.py table` from `benchmarks/results/`."
+    told = f"Test accuracy in %, on {'; '.join(places)}. Made by `python benchmarks/results.py table` from `benchmarks/results/recipes/`."
     if missing:
         told += f" Not recorded: {', '.join(missing)}."
     body = ["| | asked | found | seconds of training |", "|---|---|---|---|", *("| " + " | ".join(line) + " |" for line in lines())]

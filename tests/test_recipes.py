@@ -83,10 +83,10 @@ def test_the_readmes_table_is_made_of_what_was_recorded():
     assert names["readme"](text) == text
 
 
-@pytest.mark.parametrize("recipe", [file.stem for file in (ROOT / "benchmarks/results").glob("*.json") if file.stem in NEEDS])
+@pytest.mark.parametrize("recipe", [file.stem for file in (ROOT / "benchmarks/results/recipes").glob("*.json") if file.stem in NEEDS])
 def test_a_recipe_says_how_long_it_takes_and_what_to_expect(recipe):
     header = (ROOT / "configs" / f"{recipe}.yaml").read_text().split("run_dir:")[0]
-    recorded = json.loads((ROOT / f"benchmarks/results/{recipe}.json").read_text())["metrics"]
+    recorded = json.loads((ROOT / f"benchmarks/results/recipes/{recipe}.json").read_text())["metrics"]
     assert f"# time:     {recorded['train/seconds'] / 60:.0f} min" in header
     found = {key.removeprefix("test/accuracy/"): f"{100 * value:.1f} %" for key, value in recorded.items() if key.startswith("test/accuracy/")}
     expected = [found[recipe]] if recipe in found else [f"{name} {share}" for name, share in found.items()]

@@ -17,7 +17,7 @@ MOST_BYTES = 20_000_000_000  # that the content of an archive may claim
 def unpack(archive: Path, inside: str, folder: Path, check: Callable[[Path], None]) -> None:
     """Unpacks one folder of a tar archive.
 
-    It is unpacked beside its place, verified, and only then renamed.
+    It is unpacked beside its place, verified, and only then renamed; several processes may do it at once.
 
     Args:
         archive: in any compression that Python reads.
@@ -42,7 +42,12 @@ def unpack(archive: Path, inside: str, folder: Path, check: Callable[[Path], Non
         if found is None:
             raise ValueError(f"{archive} holds no {inside}: it is another archive, or its layout has changed")
         check(found)
-        os.rename(found, folder)
+        try:
+            os.rename(found, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            check(folder)  # another process was faster: what it put there is taken, when it is right
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

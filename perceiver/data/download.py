@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ PIECE = 1 << 20
 def retrieve(url: str, file: Path, sha256: str | None = None) -> None:
     """Writes what is at an address beside the file's place, and renames it when it is whole and right.
 
+    Several processes may do it at once: each writes a file of its own.
+
     Args:
         url: the address.
         file: where it goes.
@@ -25,8 +28,9 @@ def retrieve(url: str, file: Path, sha256: str | None = None) -> None:
         ValueError: when the content is another.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    part, digest, size = file.with_name(f"{file.name}.part"), hashlib.sha256(), 0
-    try:
+    digest, size = hashlib.sha256(), 0
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=file.parent) as beside:
+        part = Path(beside) / file.name
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, open(part, "wb") as opened:
             promised = answer.headers.get("Content-Length")
             while piece := answer.read(PIECE):
@@ -37,8 +41,6 @@ def retrieve(url: str, file: Path, sha256: str | None = None) -> None:
         if sha256 is not None and digest.hexdigest() != sha256:
             raise ValueError(f"its SHA-256 is {digest.hexdigest()}, expected {sha256}")
         os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def fetch(what: str, urls: Sequence[str], file: Path, sha256: str) -> None:

@@ -92,15 +92,8 @@ class Autoencoding(Task):
         self.log_dict({"train/loss": total} | {f"train/loss/{name}": loss for name, loss in losses.items()}, batch_size=1)
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss, signal-to-noise ratios and accuracy."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss, signal-to-noise ratios and accuracy."""
-        self._evaluate("test", batch)
-
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Logs loss, signal-to-noise ratios and accuracy."""
         written = self.model(batch)
         found = {f"psnr/{name}": psnr(written[name], batch[name], RANGE[name]).mean() for name in ("image", "audio") if name in batch}
         if "label" in batch and bool((told := batch["label"].sum(1) > 0).any()):

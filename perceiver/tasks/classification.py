@@ -114,20 +114,13 @@ class Classification(Task):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["target"]))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts right answers."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts right answers."""
-        self._evaluate("test", batch)
-
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The most likely class of each row, and the probabilities of all."""
         probabilities = self.probabilities(batch)
         return {"class": probabilities.argmax(-1), "probabilities": probabilities}
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Logs the loss, and counts right answers."""
         logits, target = self(batch), batch["target"]
         self.log(f"{stage}/loss", self.loss(logits, batch), batch_size=len(target))
         counts = batch.get("target_mask", torch.ones_like(target, dtype=torch.bool))

@@ -56,10 +56,6 @@ class FlowEstimation(Task):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["flow"]))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The error of one batch."""
-        self.log("val/end_point_error", self.end_point_error(batch), batch_size=len(batch["flow"]), sync_dist=True)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """The error of one batch."""
-        self.log("test/end_point_error", self.end_point_error(batch), batch_size=len(batch["flow"]), sync_dist=True)
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Logs the error of one batch."""
+        self.log(f"{stage}/end_point_error", self.end_point_error(batch), batch_size=len(batch["flow"]), sync_dist=True)

@@ -57,15 +57,8 @@ class MaskedLanguage(Task):
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss in nats, and share of right bytes."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss in nats, and share of right bytes."""
-        self._evaluate("test", batch)
-
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Logs loss in nats, and share of right bytes."""
         scores, target = self.asked(batch)
         if len(target):
             found = {"loss": F.cross_entropy(scores, target), "accuracy": (scores.argmax(-1) == target).float().mean()}

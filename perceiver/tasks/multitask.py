@@ -118,20 +118,13 @@ class Multitask(Task):
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds up losses and right answers."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds up losses and right answers."""
-        self._evaluate("test", batch)
-
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The outputs of each task, and the dataset of each row."""
         outputs = self(batch)
         return outputs | {"dataset": self.numbers(batch, sum(len(output) for output in outputs.values()))}
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Adds up losses and right answers."""
         losses, right = self.judge(batch)
         self.tally[stage].update(losses, right, self.numbers(batch, len(losses)), counted(batch, losses))  # type: ignore[operator]
 

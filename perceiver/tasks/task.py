@@ -1,5 +1,6 @@
 """What all tasks have in common: an optimizer and its schedule, a start from other weights, and what of the model learns."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,7 +29,7 @@ def objects() -> list[str] | None:
     return ["model", "optimizer", "init_from", "fine_tuning"] if _given_hyperparameters.get() is None else None
 
 
-class Task(L.LightningModule):
+class Task(L.LightningModule, ABC):
     """A model and how it is trained. Each kind of task is a subclass, which says what is learned, and keeps its hyperparameters.
 
     Args:
@@ -92,6 +93,18 @@ class Task(L.LightningModule):
         """
         if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
             check_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Judges a batch of validation."""
+        self.evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Judges a batch of test."""
+        self.evaluate("test", batch)
+
+    @abstractmethod
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Logs or adds up the figures of a batch; `stage` is "val" or "test", and stands before their names."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Keeps frozen batch norms as they are."""

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -166,6 +167,33 @@ def test_an_archive_that_leads_out_of_its_folder_or_is_another_one_leaves_nothin
     with pytest.raises(ValueError, match=reason):
         unpack(tmp_path / "a.tar", "a", tmp_path / "place/folder", lambda folder: None)
     assert list((tmp_path / "place").iterdir()) == [] and {path.name for path in tmp_path.iterdir()} == {"a.tar", "place"}
+
+
+def test_two_processes_that_unpack_the_same_archive_at_once_both_go_on(few_digits, tmp_path):
+    packed(few_digits, tmp_path / "a.tar.xz")
+    place = tmp_path / "place/recordings"
+    checked = []
+
+    def other_was_faster(folder):
+        checked.append(folder)
+        if len(checked) == 1:
+            shutil.copytree(folder, place)
+
+    unpack(tmp_path / "a.tar.xz", "*/recordings", place, other_was_faster)
+    assert checked[-1] == place and [path.name for path in place.parent.iterdir()] == ["recordings"]
+
+
+def test_what_another_process_unpacked_is_taken_only_when_it_is_right(few_digits, tmp_path):
+    packed(few_digits, tmp_path / "a.tar.xz")
+    place = tmp_path / "place/recordings"
+
+    def other_put_something_else_there(folder):
+        if folder == place:
+            raise ValueError("not the right one")
+        (place / "else").mkdir(parents=True)
+
+    with pytest.raises(ValueError, match="not the right one"):
+        unpack(tmp_path / "a.tar.xz", "*/recordings", place, other_put_something_else_there)
 
 
 @pytest.mark.parametrize("keep", [0, 300, 600])
