@@ -51,7 +51,7 @@ MAY_IMPORT = {
         "weights",
     },
     "data": {"tokenizer"},
-    "tasks": {"encoder", "initialization", "models", "parts", "positions", "pretrained", "queries", "tokenizer", "weights"},
+    "tasks": {"description", "encoder", "initialization", "models", "parts", "positions", "pretrained", "queries", "tokenizer", "weights"},
     "explain": {"adapters", "soft_weights", "tokenizer", "tokens", "run_folder"},
     "resume": set(),
     "run_log": {"run_folder"},

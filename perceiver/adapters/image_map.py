@@ -5,8 +5,9 @@ Letters: b rows, c channels, y x rows and columns of the picture, m tokens.
 
 from collections.abc import Sequence
 
+import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +15,8 @@ from perceiver.adapters.adapter import Adapter
 from perceiver.description import Described
 from perceiver.positions import FourierPositions, LearnedGrid
 from perceiver.tokens import Tokens
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ConvStem(Described):
@@ -42,31 +45,47 @@ class ConvStem(Described):
 class ImageMap(Adapter):
     """A picture of any size through a stem, one token a place of what comes out, beside its position.
 
-    The picture is taken as it comes: standardise it before.
-
     Args:
         stem: from a picture to a map of features; `nn.Identity()` leaves the pixels.
         channels: that the stem gives.
         positions: of the map.
+        mean: of the pixels in [0, 1], one a channel, to standardise bytes with; ImageNet's when not given.
+        std: likewise.
     """
 
-    def __init__(self, stem: nn.Module, channels: int, positions: FourierPositions | LearnedGrid) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        channels: int,
+        positions: FourierPositions | LearnedGrid,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
         super().__init__()
         self.stem = stem
         self.positions = positions
         self.feature_dim = channels
         self.position_dim = positions.width
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
-    def forward(self, payload: Float[Tensor, "b c y x"], mask: Bool[Tensor, "b y x"] | None = None) -> Tokens:
-        """Tokens of pictures.
+    def forward(self, payload: Float[Tensor, "b c y x"] | UInt8[Tensor, "b c y x"], mask: Bool[Tensor, "b y x"] | None = None) -> Tokens:
+        """Tokens of pictures: bytes 0 to 255 are standardised, floats are taken as they come, standardised before.
 
         Raises:
-            ValueError: when the pictures are not floats in four axes, or have a mask: a stem looks across its edge.
+            ValueError: when the pictures are not bytes or floats in four axes, are bytes of another number of channels, or have a mask: a stem
+                looks across its edge.
         """
-        if payload.ndim != 4 or not payload.is_floating_point():
-            raise ValueError(f"expected standardised pictures of shape (rows, channels, y, x), got {payload.dtype} of {tuple(payload.shape)}")
+        if payload.ndim != 4 or not (payload.is_floating_point() or payload.dtype == torch.uint8):
+            raise ValueError(f"expected bytes or standardised floats (rows, channels, y, x), got {payload.dtype} of {tuple(payload.shape)}")
         if mask is not None:
             raise ValueError("a picture through a stem cannot be masked in part: leave the mask out; `_present` says which rows have a picture")
+        if payload.dtype == torch.uint8:
+            mean, std = self.get_buffer("mean"), self.get_buffer("std")
+            if payload.shape[1] != len(mean):
+                raise ValueError(f"pictures of {payload.shape[1]} channels, and bytes are standardised for {len(mean)}: give as many in mean and std")
+            payload = (payload / 255 - mean) / std
         features = self.stem(payload)
         grid = tuple(features.shape[2:])
         return Tokens(rearrange(features, "b c y x -> b (y x) c"), grid, positions=self.positions(grid))

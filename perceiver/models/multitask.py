@@ -7,7 +7,7 @@ only what its own task asks.
 Letters: b rows of the batch, r rows of one task, o output queries, k outputs of a head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -79,28 +79,29 @@ class MultitaskPerceiver(Model):
             raise ValueError(f"the queries of {name!r} have width {queries.dim} and the decoder takes {self.decoder.query_dim}: make them equal")
         self.readouts[name] = Readout(queries, head)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "r o k"]]:
+    def forward(self, batch: Mapping[str, Tensor], tasks: Sequence[str] | None = None) -> dict[str, Float[Tensor, "r o k"]]:
         """Outputs of each task that has rows in the batch, for those rows in their order.
 
         Args:
             batch: raw entries by modality, with presence and lengths (see `perceiver.Inputs`), and `dataset` (b), the number of
                 each row's task; without it all rows belong to the first.
+            tasks: what those numbers mean; the model's own, in the order in which they were added, when not given.
 
         Raises:
             ValueError: when there is no task, or the number of one is out of range.
         """
+        names = list(self.readouts if tasks is None else tasks)
         if not self.readouts:
             raise ValueError("the model has no task to answer: add one with add_task")
         segments, size = self.inputs(batch)
         latents = self.encoder(segments, size)
         numbers = batch["dataset"].unique().tolist() if "dataset" in batch else [0]
-        if not 0 <= min(numbers) <= max(numbers) < len(self.readouts):
-            raise ValueError(f"dataset numbers {numbers} of a batch: this model has {len(self.readouts)} tasks, numbered from 0")
+        if not 0 <= min(numbers) <= max(numbers) < len(names):
+            raise ValueError(f"dataset numbers {numbers} of a batch: this model has {len(names)} tasks, numbered from 0")
         outputs = {}
-        readout: Any
-        for number, (name, readout) in enumerate(self.readouts.items()):
-            if number not in numbers:
-                continue
+        for number in numbers:
+            name = names[number]
+            readout: Any = self.readouts[name]
             queries = readout.queries(segments, size)
             if numbers == [number]:
                 outputs[name] = readout.head(self.decoder(queries, latents))

@@ -1,7 +1,7 @@
 """The same model with other numbers: more latents, longer texts, other classes, memory-saving options; its weights go with it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -10,8 +10,10 @@ from perceiver.parts import chosen, part_of
 from perceiver.pretrained.init_from import transfer
 from perceiver.pretrained.load_table import LoadTable
 
+M = TypeVar("M", bound=nn.Module)
 
-def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> tuple[nn.Module, LoadTable]:
+
+def rebuild(model: M, changes: Mapping[str, Any]) -> tuple[M, LoadTable]:
     """A model that is built like another but for some arguments, with its weights, and the table of what became of them.
 
     Latents, position tables and queries are resized (`perceiver.pretrained.resize`); heads that change shape start anew.

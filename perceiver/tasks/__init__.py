@@ -9,6 +9,7 @@ from perceiver.tasks.masked_language import MaskedLanguage
 from perceiver.tasks.multitask import Multitask
 from perceiver.tasks.objectives import OBJECTIVES, ClassObjective, MaskedBytesObjective, Objective
 from perceiver.tasks.optim import param_groups, warmup_cosine
+from perceiver.tasks.pretrained_model import pretrained_model
 from perceiver.tasks.task import Task
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "Objective",
     "Task",
     "param_groups",
+    "pretrained_model",
     "warmup_cosine",
 ]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from perceiver.models import Readout
 from perceiver.tasks.objectives import ClassObjective, Objective, objective
 from perceiver.tasks.tally import Tally
 from perceiver.tasks.task import Batch, Task, objects
@@ -23,13 +24,13 @@ class Multitask(Task):
     objectives of its rows ask for (`target`; `<modality>_target`), and `target_mask` (b, bool: False = this row counts for nothing).
 
     Args:
-        model: has `add_task`, `decoder.query_dim` and `inputs.dim`, and gives outputs by task; `perceiver.models.MultitaskPerceiver`.
+        model: `perceiver.models.MultitaskPerceiver`. It keeps the tasks that it has, and those that it lacks are added.
         tasks: what is learned on each dataset, as plain data: `{"digits": {"task": "classification", "num_classes": 10}}`. On the
             command line they come from the datasets.
         training: how; see `perceiver.tasks.Task`.
 
     Raises:
-        ValueError: when there is no task, or one that is not known.
+        ValueError: when there is no task, one that is not known, or one that the model has with outputs of another shape.
     """
 
     monitor = ("val/accuracy", "max")  # what the best checkpoint is chosen by
@@ -46,7 +47,11 @@ class Multitask(Task):
             raise ValueError("tasks: give at least one")
         self.objectives = {name: objective(name, settings) for name, settings in tasks.items()}
         for name, one in self.objectives.items():
-            self.model.add_task(name, *one.readout(self.model.decoder.query_dim, self.model.inputs.dim))
+            queries, head = one.readout(self.model.decoder.query_dim, self.model.inputs.dim)
+            if name not in self.model.readouts:
+                self.model.add_task(name, queries, head)
+            elif shapes(self.model.readouts[name]) != shapes(Readout(queries, head)):
+                raise ValueError(f"the model has a task {name!r} with outputs of another shape: call the dataset otherwise, or give another model")
         self.tasks = tasks
         self.datasets = tuple(tasks)
         self.tally = nn.ModuleDict({stage: Tally(self.datasets) for stage in ("val", "test")})
@@ -65,7 +70,7 @@ class Multitask(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs of each task that has rows in the batch, for those rows in their order."""
-        return self.model(batch)
+        return self.model(batch, self.datasets)
 
     def judge(self, batch: Batch) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The loss of each row, and the share of it that is answered right.
@@ -145,6 +150,11 @@ class Multitask(Task):
             self.log_dict({f"{stage}/{what}/{name}": value for name, value in values.items()}, sync_dist=True)
             if values:
                 self.log(f"{stage}/{what}", torch.stack(list(values.values())).mean(), prog_bar=what == "accuracy", sync_dist=True)
+
+
+def shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """Of all weights, by name."""
+    return {name: weight.shape for name, weight in module.state_dict().items()}
 
 
 def counted(batch: Batch, losses: Float[Tensor, " b"]) -> Tensor:

@@ -12,6 +12,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from perceiver import tokenizer
 from perceiver.adapters import Adapter, AudioPatches, ByteNgrams, ImagePatches, ImagePixels, LogMel, TextBytes
+from perceiver.adapters.image_map import IMAGENET_MEAN, IMAGENET_STD, ConvStem, ImageMap
 from perceiver.adapters.log_mel import FLOOR
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
@@ -132,6 +133,17 @@ def test_a_patch_may_be_attended_if_any_of_its_pixels_is_valid() -> None:
 
 def test_an_adapter_of_pictures_has_nothing_to_save() -> None:
     assert not ImagePixels(3, (5, 7)).state_dict()
+
+
+def test_a_picture_through_a_stem_comes_as_bytes_or_standardised():
+    adapter = ImageMap(ConvStem(3, 5), 5, FourierPositions((3, 5), 2)).eval()
+    picture = torch.randint(0, 256, (2, 3, 11, 17), dtype=torch.uint8)
+    standardised = (picture / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    assert torch.equal(adapter(picture).features, adapter(standardised).features)
+    with pytest.raises(ValueError, match="pictures of 1 channels, and bytes are standardised for 3"):
+        ImageMap(nn.Identity(), 1, FourierPositions((11, 17), 2))(picture[:, :1])
+    with without_shape_checks(), pytest.raises(ValueError, match="got torch.int64"):
+        adapter(picture.long())
 
 
 # Sounds: raw samples

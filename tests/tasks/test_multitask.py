@@ -159,6 +159,24 @@ def test_a_model_refuses_a_second_task_of_the_same_name_other_widths_and_no_task
         MultitaskPerceiver(three_adapters(), small_encoder(), Decoder(13, 5))
 
 
+def test_a_model_with_tasks_keeps_them_whatever_the_order_of_the_datasets():
+    before = multitask({"a": {"task": "classification", "num_classes": 3}}).eval()
+    both = {"b": {"task": "classification", "num_classes": 5}, "a": {"task": "classification", "num_classes": 3}}
+    task = Multitask(before.model, both).eval()
+    entries = raw_entries()
+    with torch.inference_mode():
+        alone = before.model(entries, ["a"])["a"]
+        answers = task(entries | {"dataset": torch.tensor([1, 0, 1, 0, 1])})
+    assert {name: answer.shape for name, answer in answers.items()} == {"b": (2, 1, 5), "a": (3, 1, 3)}
+    assert torch.allclose(answers["a"], alone[::2], atol=1e-6)
+
+
+def test_a_task_that_the_model_has_in_another_form_is_refused():
+    before = multitask({"a": {"task": "classification", "num_classes": 3}})
+    with pytest.raises(ValueError, match="the model has a task 'a' with outputs of another shape"):
+        Multitask(before.model, {"a": {"task": "classification", "num_classes": 5}})
+
+
 def test_one_task_is_perceiver_io():
     io = small_perceiver_io().eval()
     model = MultitaskPerceiver(three_adapters(), small_encoder(), Decoder(13, DIM)).eval()

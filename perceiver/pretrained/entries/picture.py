@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from perceiver.adapters.image_map import IMAGENET_MEAN, IMAGENET_STD
+
 SIZE, SHARE = 224, 224 / 256  # of the shorter side
 
 
@@ -40,4 +41,4 @@ def picture_entries(pictures: Sequence[UInt8[Tensor, "3 _ _"]], *, semantics: st
             middle = tv.crop(picture, (rows - side + 1) // 2, (columns - side + 1) // 2, side, side)
         found.append(tv.resize(middle, [SIZE, SIZE], tv.InterpolationMode.BICUBIC, antialias=semantics == "hf"))
     pixels = torch.stack(found) / 255
-    return {"image": (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]}
+    return {"image": (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]}
