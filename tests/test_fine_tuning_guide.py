@@ -12,7 +12,7 @@ import perceiver
 from perceiver.pretrained import InitFrom, rebuild
 from perceiver.pretrained.architectures import PUBLISHED, architecture
 from perceiver.pretrained.semantics import semantics
-from perceiver.tasks import FineTuning
+from perceiver.tasks import FineTuning, pretrained_model
 from tests.pretrained.test_published import reference
 
 PAGE = (Path(__file__).parent.parent / "docs/fine_tuning.md").read_text()
@@ -61,9 +61,12 @@ def test_the_table_is_the_one_that_is_shown():
     assert str(table) == shown.rstrip("\n")
 
 
-def test_the_configuration_names_arguments_that_there_are():
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    blocks = yaml.safe_load(text)
+def test_the_configurations_name_arguments_that_there_are(hub):
+    first, second = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    blocks = yaml.safe_load(first)
     for key, kind in (("init_from", InitFrom), ("fine_tuning", FineTuning)):
         assert blocks[key]["class_path"].rsplit(".", 1)[1] == kind.__name__
         kind(**blocks[key]["init_args"])
+    model = yaml.safe_load(second)["model"]
+    assert model["class_path"] == "perceiver.tasks.pretrained_model"
+    assert pretrained_model(**model["init_args"]).head.out_features == 10
