@@ -159,4 +159,8 @@ def write_rows(rows: Rows, folder: Path) -> None:
                 ends.append(file.tell())
         names = [rows.name(index) for index in range(len(rows))]
         (part / "index.json").write_text(json.dumps({"version": VERSION, "names": names, "ends": ends, "bad": bad}))
-        os.replace(part, folder)
+        try:
+            os.replace(part, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise  # and if it is, another process was faster, and has decoded the same

@@ -8,7 +8,7 @@ import torch
 from toy_datasets import ToyImages, ToyRows, ToySounds, make_sound
 
 from perceiver.data.cache import Cached, CachedRows, write_rows
-from perceiver.data.rows import BadSample
+from perceiver.data.rows import BadSample, Rows
 
 
 def draw() -> np.random.Generator:
@@ -78,6 +78,27 @@ def test_what_is_interrupted_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="power"):
         write_rows(ToyRows(3, broken), tmp_path / "split")
     assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_that_decode_the_same_at_once_both_go_on(tmp_path):
+    class Slow(Rows):
+        alone = True
+
+        def __len__(self):
+            return 1
+
+        def name(self, index):
+            return "a"
+
+        def row(self, index, draw):
+            if self.alone:
+                self.alone = False
+                write_rows(self, tmp_path / "cache")  # the other process
+            return {"target": 3}
+
+    write_rows(Slow(), tmp_path / "cache")
+    assert CachedRows(tmp_path / "cache").row(0, np.random.default_rng(0)) == {"target": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_a_cache_of_other_rows_another_version_or_damaged_is_refused(tmp_path):

@@ -153,6 +153,7 @@ def test_a_symbolic_link_is_refused(tmp_path, folder):
         ({"seconds": 0.0}, "seconds=0.0: a clip has to last"),
         ({"files": "../*.mov"}, "pattern within the folder"),
         ({"val_share": 0.5, "test_share": 0.5}, "together below 1"),
+        ({"density": 0}, "density=0"),
     ],
 )
 def test_impossible_settings_are_refused(tmp_path, options, complaint):
@@ -173,6 +174,16 @@ def test_the_same_videos_are_in_all_splits_and_only_training_starts_anywhere(fol
     draws = [np.random.default_rng(seed) for seed in (0, 1)]
     assert not torch.equal(*(train.row(0, draw)["audio"] for draw in draws))
     assert torch.equal(*(test.row(0, draw)["audio"] for draw in draws))
+
+
+def test_denser_training_clips_start_closer_together_and_the_others_stay(folder):
+    once, thrice = (SameVideos(folder[0], "**/*.mov", seconds=1.0, sound=SOUND, density=density) for density in (1, 3))
+    assert len(thrice.rows("train")) == 3 * len(once.rows("train")) and len(thrice.rows("test")) == len(once.rows("test"))
+    rows = thrice.rows("train")
+    places = [rows._place(i) for i in range(len(rows))]
+    starts = [rows.starts(stretch, 1.0, clip, np.random.default_rng(0)) for stretch, clip in places if stretch.file == places[0][0].file]
+    room = places[0][0].end - places[0][0].begin - 1.0
+    assert len(starts) % 3 == 0 and np.allclose(np.diff(starts), room / len(starts), atol=2e-3)
 
 
 def test_an_autoencoder_gets_frames_between_0_and_1_and_the_same_sound(folder):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ class Stretch:
         file: its path below the root.
         begin: s on the clock of the file.
         end: likewise.
-        count: clips that have room in it.
+        count: how many.
     """
 
     file: str
@@ -100,8 +100,8 @@ class VideoClips(Source):
 
     A row holds `video`, the frames, uint8 (t, c, y, x), and `audio`, the sound of the same span, float32 (c, s).
     Clips are cut from where all the streams that are asked for have begun to where the first of them ends. Clips of validation and test
-    follow one after another, and what is left over at the end of a file is in none; training takes as many out of each file, which start
-    anywhere, elsewhere in each pass. A file's split follows from a keyed hash of its path below the root.
+    follow one after another, and what is left over at the end of a file is in none; training takes as many, or `density` times as many, out of
+    each file, which start anywhere, elsewhere in each pass. A file's split follows from a keyed hash of its path below the root.
 
     Args:
         root: the folder.
@@ -109,6 +109,7 @@ class VideoClips(Source):
         seconds: length of a clip.
         frames: which frames of a clip are taken; `None` for the sound alone.
         sound: how its sound is taken; `None` for the pictures alone.
+        density: training takes so many clips for each that would fit in one after another; more than one where they are `Cached`.
         val_share: share of the files that is for validation.
         test_share: share of the files that is for the test.
         limits: what a file may claim before it is decoded.
@@ -125,6 +126,7 @@ class VideoClips(Source):
         seconds: float,
         frames: Frames | None = None,
         sound: Sound | None = None,
+        density: int = 1,
         val_share: float = 0.1,
         test_share: float = 0.1,
         limits: Limits = LIMITS,
@@ -133,6 +135,8 @@ class VideoClips(Source):
             raise ValueError("frames=None and sound=None: a clip needs at least one of them")
         if seconds <= 0:
             raise ValueError(f"seconds={seconds}: a clip has to last")
+        if density < 1:
+            raise ValueError(f"density={density}: give at least 1 clip for each that fits in")
         if not files or Path(files).is_absolute() or ".." in Path(files).parts:
             raise ValueError(f"files={files!r}: give a pattern within the folder {root}, such as '**/*.mp4'")
         check_shares(val_share, test_share)
@@ -141,6 +145,7 @@ class VideoClips(Source):
         self.seconds = seconds
         self.frames = frames
         self.sound = sound
+        self.density = density
         self.val_share = val_share
         self.test_share = test_share
         self.limits = limits
@@ -168,7 +173,9 @@ class VideoClips(Source):
                 f"{len(short)} files in {self.root} are shorter than a clip of {self.seconds:g} s, the first one {short[0].file} with {lasts:.3f} s: "
                 "lower `seconds`, or give a pattern that leaves them out"
             )
-        starts = anywhere if split == "train" else one_after_another
+        starts = one_after_another
+        if split == "train":
+            starts, stretches = anywhere, [replace(stretch, count=stretch.count * self.density) for stretch in stretches]
         return ClipRows(self.root, stretches, self.seconds, self.frames, self.sound, starts, self.limits)
 
     def _names(self) -> list[str]:

@@ -19,6 +19,7 @@ class SameVideos(VideoClips):
         seconds: length of a clip.
         frames: which frames of a clip are taken; `None` for the sound alone.
         sound: how its sound is taken; `None` for the pictures alone.
+        density: training takes so many clips for each that would fit in one after another; more than one where they are `Cached`.
         limits: what a file may claim before it is decoded.
 
     Raises:
@@ -33,9 +34,10 @@ class SameVideos(VideoClips):
         seconds: float,
         frames: Frames | None = None,
         sound: Sound | None = None,
+        density: int = 1,
         limits: Limits = LIMITS,
     ) -> None:
-        super().__init__(root, files, seconds=seconds, frames=frames, sound=sound, val_share=0.0, test_share=0.0, limits=limits)
+        super().__init__(root, files, seconds=seconds, frames=frames, sound=sound, density=density, val_share=0.0, test_share=0.0, limits=limits)
 
     def rows(self, split: Split) -> ClipRows:
         """The clips of a split; see `VideoClips.rows`."""
