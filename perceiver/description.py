@@ -121,14 +121,17 @@ def build(description: Any) -> Any:
     thing = _named(description[kind])
     if kind == "name":
         return thing
-    args = {name: build(item) for name, item in description.get("args", {}).items()}
     if not isinstance(thing, type):
         raise ValueError(f"{description[kind]} is a function: a description may name it, and not call it")
+    given = description.get("args", {})
+    if not isinstance(given, dict):
+        raise ValueError(f"{description[kind]} has {given!r} for arguments, and they come by name")
+    args = {name: build(item) for name, item in given.items()}
     if kind == "partial":
         return partial(thing, **args)
     try:
         return thing(*args.values()) if thing is nn.Sequential else thing(**args)
-    except TypeError as error:
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # what constructors say to values of another kind
         raise ValueError(f"{description['class']} cannot be built from this description: {error}") from error
 
 

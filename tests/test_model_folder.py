@@ -1,5 +1,7 @@
 """A model in a folder: what was saved is what is loaded, and what is not whole is not loaded at all."""
 
+import contextlib
+import copy
 import json
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import nn
 import perceiver
 from perceiver.models import MultitaskPerceiver, Perceiver, PerceiverIO
 from perceiver.queries import LearnedQueries
-from tests.builders import MODELS, raw_entries, small_encoder, small_perceiver, small_perceiver_io, three_adapters
+from tests.builders import MODELS, raw_entries, small_encoder, small_perceiver, small_perceiver_io, three_adapters, without_shape_checks
 from tests.pretrained.test_published import CASES, our_answers, reference
 
 
@@ -165,6 +167,29 @@ def test_a_configuration_that_is_not_what_it_says_is_refused(folder, changes, me
     change_config(folder, **changes)
     with pytest.raises(ValueError, match=message):
         perceiver.from_pretrained(folder)
+
+
+def places_in(content, place=()):
+    """The path of everything in a configuration."""
+    yield place
+    if isinstance(content, dict | list):
+        for key in content if isinstance(content, dict) else range(len(content)):
+            yield from places_in(content[key], (*place, key))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # PyTorch's, before the weights are compared
+@pytest.mark.parametrize("value", [None, -1, 0, 3.5, "x", [1, 2], {}, {"name": "torch.nn.GELU"}, {"class": "torch.nn.Linear", "args": [3]}])
+def test_whatever_stands_anywhere_in_a_configuration_it_is_read_or_refused(folder, value):
+    content = json.loads((folder / "config.json").read_text())
+    for *within, last in list(places_in(content["model"]))[1:]:
+        changed = copy.deepcopy(content)
+        place = changed["model"]
+        for key in within:
+            place = place[key]
+        place[last] = value
+        (folder / "config.json").write_text(json.dumps(changed))
+        with without_shape_checks(), contextlib.suppress(ValueError):
+            perceiver.from_pretrained(folder)
 
 
 def test_a_configuration_nested_without_end_is_refused(folder):

@@ -39,7 +39,7 @@ def load_checkpoint(file: str | Path) -> nn.Module:
     try:
         model = build(content[DESCRIPTION])
         check_same_weights(model.state_dict(), weights)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RecursionError, RuntimeError, MemoryError, OverflowError) as error:
         raise ValueError(f"{file}: {error}") from error
     model.load_state_dict(weights)
     if content.get(ORIGIN) is not None:
