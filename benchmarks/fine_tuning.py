@@ -1,18 +1,20 @@
 """Is a pretrained latent array worth anything on a dataset that it never saw? Each of the recipes is left out in turn.
 
-    python benchmarks/fine_tuning.py pretrain mnist             the other datasets, without anything of MNIST
-    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from those weights, seed 0; or `scratch`, `third`, `small`, `head`
+    python benchmarks/fine_tuning.py pretrain without mnist     on all that has nothing of MNIST
+    python benchmarks/fine_tuning.py pretrain beside mnist      on all the other recipes
+    python benchmarks/fine_tuning.py tune mnist third 0         MNIST, from such weights, in one of the ways below, seed 0
     python benchmarks/fine_tuning.py report --hardware "..."    what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 
-Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. What is left out is left out wholly: the sums of digits hold
-MNIST's pictures and the spoken digits' recordings, so they are not among what MNIST or spoken digits are pretrained on. An adapter that the
-pretraining did not have starts anew.
+Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. The sums of digits hold MNIST's pictures and the recordings of the
+spoken digits, each pair under the name of its sum: `without` leaves them out, `beside` does not. An adapter that the pretraining did not have
+starts anew, and so do queries and head of the target.
 
 - `scratch`: everything starts anew;
-- `all`: everything that was pretrained is loaded, and all of it learns;
+- `all`: everything that was pretrained `without` the target is loaded, and all of it learns;
 - `third`: the same in a third of the steps, warm-up and cosine included: the learning rate of `all` is still high when it has made as many;
-- `small`: the same, but reads, layers and decoder stay as they are: latents, adapters, queries and head learn;
-- `head`: the same, but the whole encoder stays as it is.
+- `third_beside`: the same, pretrained `beside` the target;
+- `small`: as `all`, but reads, layers and decoder stay as they are: latents, adapters, queries and head learn;
+- `head`: as `all`, but the whole encoder stays as it is.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import mean
@@ -32,21 +35,43 @@ from perceiver.run_folder import RunFolder
 
 RUNS, RECORDED, FIGURE = Path("runs/fine_tuning"), Path("benchmarks/results/fine_tuning.json"), Path("docs/fine_tuning.svg")
 ENTRIES = {"mnist": ["image"], "spoken_digits": ["audio"], "banking77": ["text"], "digit_sums": ["image", "audio"]}
-OTHERS = {
+WITHOUT = {
     "mnist": ["spoken_digits", "banking77"],
     "spoken_digits": ["mnist", "banking77"],
     "banking77": ["mnist", "spoken_digits", "digit_sums"],
     "digit_sums": ["mnist", "spoken_digits", "banking77"],
 }
+BESIDE = {target: [name for name in ENTRIES if name != target] for target in ("mnist", "spoken_digits")}  # of the others it is the same
+PRETRAINED = {"without": WITHOUT, "beside": BESIDE}
 PRETRAIN_STEPS = 6_000
 STEPS = {"mnist": 1_500, "spoken_digits": 1_200, "banking77": 700, "digit_sums": 600}  # at most four minutes on one core
-FROZEN: dict[str, dict[str, None]] = {
-    "all": {},
-    "third": {},
-    "small": dict.fromkeys(["cross_attends", "stacks", "decoder"]),
-    "head": dict.fromkeys(["encoder"]),
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a target is trained.
+
+    Args:
+        color: of its curve.
+        source: what the weights were pretrained on; None for none.
+        frozen: parts that never learn.
+        fewer: how many times fewer steps it has.
+    """
+
+    color: str
+    source: str | None = "without"
+    frozen: tuple[str, ...] = ()
+    fewer: int = 1
+
+
+WAYS = {
+    "scratch": Way("0.5", source=None),
+    "all": Way("#1f77b4"),
+    "third": Way("#d62728", fewer=3),
+    "third_beside": Way("#ff7f0e", source="beside", fewer=3),
+    "small": Way("#2ca02c", frozen=("cross_attends", "stacks", "decoder")),
+    "head": Way("#9467bd", frozen=("encoder",)),
 }
-COLORS = {"scratch": "0.5", "all": "#1f77b4", "third": "#d62728", "small": "#2ca02c", "head": "#9467bd"}
 VALIDATIONS = 20
 SEEDS = (0, 1, 2)
 
@@ -79,29 +104,29 @@ def train(content: dict[str, Any]) -> None:
         sys.exit(code)
 
 
-def pretrain(target: str) -> None:
-    """Trains on all but the target."""
-    train(config(OTHERS[target], PRETRAIN_STEPS, RUNS / f"without_{target}", 0))
+def pretrain(kind: str, target: str) -> None:
+    """Trains on others than the target."""
+    train(config(PRETRAINED[kind][target], PRETRAIN_STEPS, RUNS / f"{kind}_{target}", 0))
 
 
 def steps(target: str, how: str) -> int:
     """How many steps a run has."""
-    return STEPS[target] // 3 if how == "third" else STEPS[target]
+    return STEPS[target] // WAYS[how].fewer
 
 
 def tune(target: str, how: str, seed: int) -> None:
     """Trains on the target."""
-    content = config([target], steps(target, how), RUNS / f"{target}_{how}_{seed}", seed)
+    content, way = config([target], steps(target, how), RUNS / f"{target}_{how}_{seed}", seed), WAYS[how]
     content["trainer"]["limit_val_batches"] = 4  # a thousand rows; the test has all
-    if how != "scratch":
-        known = {entry for name in OTHERS[target] for entry in ENTRIES[name]}
-        new = ["heads", "queries", *(f"adapters.{entry}" for entry in ENTRIES[target] if entry not in known)]
-        source = RUNS / f"without_{target}/checkpoints/best.ckpt"
+    if way.source is not None:
+        source = RUNS / f"{way.source}_{target}/checkpoints/best.ckpt"
         if not source.exists():
-            sys.exit(f"error: {source} is not there: python benchmarks/fine_tuning.py pretrain {target}")
+            sys.exit(f"error: {source} is not there: python benchmarks/fine_tuning.py pretrain {way.source} {target}")
+        known = {entry for name in PRETRAINED[way.source][target] for entry in ENTRIES[name]}
+        new = ["heads", "queries", *(f"adapters.{entry}" for entry in ENTRIES[target] if entry not in known)]
         options = content["model"]["init_args"]
         options["init_from"] = {"class_path": "perceiver.pretrained.InitFrom", "init_args": {"source": str(source), "new": new}}
-        options["fine_tuning"] = {"class_path": "perceiver.tasks.FineTuning", "init_args": {"freeze": FROZEN[how]}}
+        options["fine_tuning"] = {"class_path": "perceiver.tasks.FineTuning", "init_args": {"freeze": dict.fromkeys(way.frozen)}}
     train(content)
 
 
@@ -116,7 +141,7 @@ def collected() -> dict[str, dict[str, Any]]:
     """Of each target and way: the mean curve over the seeds, test accuracies, and seconds."""
     found: dict[str, dict[str, Any]] = {}
     for target in ENTRIES:
-        for how in ("scratch", *FROZEN):
+        for how in WAYS:
             folders = [RUNS / f"{target}_{how}_{seed}" for seed in SEEDS]
             folders = [folder for folder in folders if (folder / "metrics.json").exists()]
             if folders:
@@ -168,7 +193,7 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
     lines = {}
     for panel, (target, ways) in zip(panels[0], found.items(), strict=True):
         for how, one in ways.items():
-            (lines[how],) = panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], color=COLORS[how])
+            (lines[how],) = panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], color=WAYS[how].color)
         panel.axhline(100 * list(ways["scratch"]["curve"].values())[-1], color="0.6", linestyle=":", linewidth=1)
         panel.axvline(STEPS[target] / 3, color="0.6", linestyle=":", linewidth=1)
         panel.set(title=target, xlabel="step", ylim=(0, 101), xlim=(0, STEPS[target]))
@@ -182,15 +207,19 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("pretrain").add_argument("target", choices=ENTRIES)
+    pretraining = commands.add_parser("pretrain")
+    pretraining.add_argument("kind", choices=PRETRAINED)
+    pretraining.add_argument("target", choices=ENTRIES)
     tuning = commands.add_parser("tune")
     tuning.add_argument("target", choices=ENTRIES)
-    tuning.add_argument("how", choices=["scratch", *FROZEN])
+    tuning.add_argument("how", choices=WAYS)
     tuning.add_argument("seed", type=int)
     commands.add_parser("report").add_argument("--hardware", required=True)
     options = parser.parse_args()
+    if options.command == "pretrain" and options.target not in PRETRAINED[options.kind]:
+        parser.error(f"beside {options.target} is the same as without it: pretrain without {options.target}")
     if options.command == "pretrain":
-        pretrain(options.target)
+        pretrain(options.kind, options.target)
     elif options.command == "tune":
         tune(options.target, options.how, options.seed)
     else:
