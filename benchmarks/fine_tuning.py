@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py pretrain without mnist     on all that has nothing of MNIST
     python benchmarks/fine_tuning.py pretrain beside mnist      on all the other recipes
-    python benchmarks/fine_tuning.py tune mnist third 0         MNIST, from such weights, in one of the ways below, seed 0
+    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from such weights, in one of the ways below, seed 0
     python benchmarks/fine_tuning.py report --hardware "..."    what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 
 Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. The sums of digits hold MNIST's pictures and the recordings of the
@@ -10,9 +10,8 @@ spoken digits, each pair under the name of its sum: `without` leaves them out, `
 starts anew, and so do queries and head of the target.
 
 - `scratch`: everything starts anew;
-- `all`: everything that was pretrained `without` the target is loaded, and all of it learns;
-- `third`: the same in a third of the steps, warm-up and cosine included: the learning rate of `all` is still high when it has made as many;
-- `third_beside`: the same, pretrained `beside` the target;
+- `all`: everything that was pretrained `without` the target is loaded, and all of it learns, for a third of the steps;
+- `beside`: the same, pretrained `beside` the target;
 - `small`: as `all`, but reads, layers and decoder stay as they are: latents, adapters, queries and head learn;
 - `head`: as `all`, but the whole encoder stays as it is.
 """
@@ -55,20 +54,17 @@ class Way:
         color: of its curve.
         source: what the weights were pretrained on; None for none.
         frozen: parts that never learn.
-        fewer: how many times fewer steps it has.
     """
 
     color: str
     source: str | None = "without"
     frozen: tuple[str, ...] = ()
-    fewer: int = 1
 
 
 WAYS = {
     "scratch": Way("0.5", source=None),
-    "all": Way("#1f77b4"),
-    "third": Way("#d62728", fewer=3),
-    "third_beside": Way("#ff7f0e", source="beside", fewer=3),
+    "all": Way("#d62728"),
+    "beside": Way("#1f77b4", source="beside"),
     "small": Way("#2ca02c", frozen=("cross_attends", "stacks", "decoder")),
     "head": Way("#9467bd", frozen=("encoder",)),
 }
@@ -110,8 +106,8 @@ def pretrain(kind: str, target: str) -> None:
 
 
 def steps(target: str, how: str) -> int:
-    """How many steps a run has."""
-    return STEPS[target] // WAYS[how].fewer
+    """How many steps a run has, warm-up and cosine included."""
+    return STEPS[target] if how == "scratch" else STEPS[target] // 3
 
 
 def tune(target: str, how: str, seed: int) -> None:
