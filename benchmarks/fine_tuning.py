@@ -20,7 +20,6 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,7 +32,9 @@ from perceiver.cli import main as run
 from perceiver.run_folder import RunFolder
 
 RUNS, RECORDED, FIGURE = Path("runs/fine_tuning"), Path("benchmarks/results/fine_tuning.json"), Path("docs/fine_tuning.svg")
+PAGE, START, STOP = Path("docs/fine_tuning.md"), "<!-- results of fine-tuning -->", "<!-- end of the results -->"
 ENTRIES = {"mnist": ["image"], "spoken_digits": ["audio"], "banking77": ["text"], "digit_sums": ["image", "audio"]}
+CHANCE = {"mnist": 0.1, "spoken_digits": 0.1, "banking77": 1 / 77, "digit_sums": 0.1}
 WITHOUT = {
     "mnist": ["spoken_digits", "banking77"],
     "spoken_digits": ["mnist", "banking77"],
@@ -151,30 +152,50 @@ def collected() -> dict[str, dict[str, Any]]:
     return found
 
 
-def reached(curve: dict[int, float], accuracy: float) -> int | None:
-    """The first step at which a curve is as high as that."""
-    return next((step for step, value in sorted(curve.items()) if value >= accuracy), None)
-
-
 def report(hardware: str) -> None:
-    """Records what was trained, prints the table, and draws the curves."""
-    found = collected()
-    RECORDED.write_text(json.dumps({"date": date.today().isoformat(), "hardware": hardware, "targets": found}, indent=1) + "\n")
-    print("\n".join(table(found)))
-    draw(found)
+    """Records what was trained, writes the table into the page, and draws the curves."""
+    recorded = {"date": date.today().isoformat(), "hardware": hardware, "targets": collected()}
+    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
+    PAGE.write_text(page(PAGE.read_text()))
+    print(table(recorded))
+    draw(recorded["targets"])
 
 
-def table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """The lines of the table."""
-    yield "| target | start | steps | test accuracy, % (each seed) | seconds | reaches the validation accuracy of `scratch` after |"
-    yield "|---|---|---|---|---|---|"
-    for target, ways in found.items():
-        goal = list(ways["scratch"]["curve"].values())[-1]
+def page(text: str) -> str:
+    """The page on fine-tuning with the table in its place."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
+
+
+def table(recorded: dict[str, Any]) -> str:
+    """The table, and where it comes from."""
+    lines = [
+        f"Made by `python benchmarks/fine_tuning.py` on {recorded['hardware']} at {recorded['date']}; means of {len(SEEDS)} seeds (and each).",
+        "",
+        "| target | start | steps | seconds | validation accuracy at the end, % | test accuracy, % | reaches `scratch` after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for target, ways in recorded["targets"].items():
+        goal = last(ways["scratch"]["curve"])
         for how, one in ways.items():
-            step = reached(one["curve"], goal)
-            told = "never" if step is None else f"{step} steps, {100 * step / STEPS[target]:.0f} %"
+            told = "" if how == "scratch" else compared(one["curve"], goal, target)
             tests = f"{100 * mean(one['test']):.1f} ({', '.join(f'{100 * value:.1f}' for value in one['test'])})"
-            yield f"| {target} | {how} | {steps(target, how)} | {tests} | {mean(one['seconds']):.0f} | {'' if how == 'scratch' else told} |"
+            seconds, validation = f"{mean(one['seconds']):.0f}", f"{100 * last(one['curve']):.1f}"
+            lines.append(f"| {target} | `{how}` | {steps(target, how)} | {seconds} | {validation} | {tests} | {told} |")
+    return "\n".join(lines)
+
+
+def compared(curve: dict[Any, float], goal: float, target: str) -> str:
+    """After how many steps a curve is as high as `scratch` at its end."""
+    if goal < 2 * CHANCE[target]:
+        return "`scratch` has learned nothing"
+    step = next((int(step) for step, value in curve.items() if value >= goal), None)  # JSON makes words of steps
+    return "not within its steps" if step is None else f"{step} steps, {100 * step / STEPS[target]:.0f} %"
+
+
+def last(curve: dict[Any, float]) -> float:
+    """Where a curve ends."""
+    return list(curve.values())[-1]
 
 
 def draw(found: dict[str, dict[str, Any]]) -> None:
@@ -190,7 +211,7 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
     for panel, (target, ways) in zip(panels[0], found.items(), strict=True):
         for how, one in ways.items():
             (lines[how],) = panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], color=WAYS[how].color)
-        panel.axhline(100 * list(ways["scratch"]["curve"].values())[-1], color="0.6", linestyle=":", linewidth=1)
+        panel.axhline(100 * last(ways["scratch"]["curve"]), color="0.6", linestyle=":", linewidth=1)
         panel.axvline(STEPS[target] / 3, color="0.6", linestyle=":", linewidth=1)
         panel.set(title=target, xlabel="step", ylim=(0, 101), xlim=(0, STEPS[target]))
         panel.spines[["top", "right"]].set_visible(False)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,9 @@ def test_the_configurations_name_arguments_that_there_are(hub):
     model = yaml.safe_load(second)["model"]
     assert model["class_path"] == "perceiver.tasks.pretrained_model"
     assert pretrained_model(**model["init_args"]).head.out_features == 10
+
+
+def test_the_table_of_results_is_made_of_what_was_recorded(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    names = runpy.run_path("benchmarks/fine_tuning.py")
+    assert names["page"](PAGE) == PAGE
