@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from perceiver.data.mixture.shards import Shards
     from perceiver.data.mixture.streaming import StreamingMixture
     from perceiver.data.pairs import DigitSums
+    from perceiver.data.questions import QuickstartQuestions
     from perceiver.data.quickstart import Quickstart
     from perceiver.data.rows import BadSample, Rows
     from perceiver.data.source import Source, Split
@@ -56,6 +57,7 @@ PLACE = {
     "mixture.shards": ("Shards",),
     "mixture.streaming": ("StreamingMixture",),
     "pairs": ("DigitSums",),
+    "questions": ("QuickstartQuestions",),
     "quickstart": ("Quickstart",),
     "rows": ("BadSample", "Rows"),
     "source": ("Source", "Split"),
@@ -99,6 +101,7 @@ __all__ = [
     "MovePicture",
     "MovedPictures",
     "Quickstart",
+    "QuickstartQuestions",
     "RewrittenClips",
     "Rows",
     "SameVideos",

@@ -119,7 +119,10 @@ class Questions(Dataset[dict[str, Any]]):
         self.augment = augment
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        draw = np.random.default_rng((self.seed, index))
+        return self.row(index, np.random.default_rng((self.seed, index)))
+
+    def row(self, index: int, draw: np.random.Generator) -> dict[str, Any]:
+        """A row whose chance comes from elsewhere; its number says the kind of question."""
         kind = self.turns[index % len(self.turns)]
         written, spoken = (int(d) for d in draw.integers(10, size=2))
         if kind == "same":
