@@ -1,17 +1,15 @@
 """Is a pretrained latent array worth anything on a dataset that it never saw? Each of the recipes is left out in turn.
 
-    python benchmarks/fine_tuning.py pretrain without mnist     on all that has nothing of MNIST
-    python benchmarks/fine_tuning.py pretrain beside mnist      on all the other recipes
-    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from such weights, in one of the ways below, seed 0
+    python benchmarks/fine_tuning.py pretrain mnist             on all that has nothing of MNIST
+    python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from these weights, in one of the ways below, seed 0
     python benchmarks/fine_tuning.py report --hardware "..."    what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 
-Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. The sums of digits hold MNIST's pictures and the recordings of the
-spoken digits, each pair under the name of its sum: `without` leaves them out, `beside` does not. An adapter that the pretraining did not have
-starts anew, and so do queries and head of the target.
+Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. What is left out is left out wholly: the sums of digits hold
+MNIST's pictures and the recordings of the spoken digits, so they are not among what those two are pretrained on. An adapter that the
+pretraining did not have starts anew, and so do queries and head of the target.
 
 - `scratch`: everything starts anew;
-- `all`: everything that was pretrained `without` the target is loaded, and all of it learns, for a third of the steps;
-- `beside`: the same, pretrained `beside` the target;
+- `all`: everything that was pretrained is loaded, and all of it learns, for a third of the steps;
 - `small`: as `all`, but reads, layers and decoder stay as they are: latents, adapters, queries and head learn;
 - `head`: as `all`, but the whole encoder stays as it is.
 """
@@ -41,8 +39,6 @@ WITHOUT = {
     "banking77": ["mnist", "spoken_digits", "digit_sums"],
     "digit_sums": ["mnist", "spoken_digits", "banking77"],
 }
-BESIDE = {target: [name for name in ENTRIES if name != target] for target in ("mnist", "spoken_digits")}  # of the others it is the same
-PRETRAINED = {"without": WITHOUT, "beside": BESIDE}
 PRETRAIN_STEPS = 6_000
 STEPS = {"mnist": 1_200, "spoken_digits": 900, "banking77": 600, "digit_sums": 600}  # at most four minutes on one core
 
@@ -53,19 +49,16 @@ class Way:
 
     Args:
         color: of its curve.
-        source: what the weights were pretrained on; None for none.
         frozen: parts that never learn.
     """
 
     color: str
-    source: str | None = "without"
     frozen: tuple[str, ...] = ()
 
 
 WAYS = {
-    "scratch": Way("0.5", source=None),
+    "scratch": Way("0.5"),
     "all": Way("#d62728"),
-    "beside": Way("#1f77b4", source="beside"),
     "small": Way("#2ca02c", frozen=("cross_attends", "stacks", "decoder")),
     "head": Way("#9467bd", frozen=("encoder",)),
 }
@@ -101,9 +94,9 @@ def train(content: dict[str, Any]) -> None:
         sys.exit(code)
 
 
-def pretrain(kind: str, target: str) -> None:
+def pretrain(target: str) -> None:
     """Trains on others than the target."""
-    train(config(PRETRAINED[kind][target], PRETRAIN_STEPS, RUNS / f"{kind}_{target}", 0))
+    train(config(WITHOUT[target], PRETRAIN_STEPS, RUNS / f"without_{target}", 0))
 
 
 def steps(target: str, how: str) -> int:
@@ -113,17 +106,17 @@ def steps(target: str, how: str) -> int:
 
 def tune(target: str, how: str, seed: int) -> None:
     """Trains on the target."""
-    content, way = config([target], steps(target, how), RUNS / f"{target}_{how}_{seed}", seed), WAYS[how]
+    content = config([target], steps(target, how), RUNS / f"{target}_{how}_{seed}", seed)
     content["trainer"]["limit_val_batches"] = 4  # a thousand rows; the test has all
-    if way.source is not None:
-        source = RUNS / f"{way.source}_{target}/checkpoints/best.ckpt"
+    if how != "scratch":
+        source = RUNS / f"without_{target}/checkpoints/best.ckpt"
         if not source.exists():
-            sys.exit(f"error: {source} is not there: python benchmarks/fine_tuning.py pretrain {way.source} {target}")
-        known = {entry for name in PRETRAINED[way.source][target] for entry in ENTRIES[name]}
+            sys.exit(f"error: {source} is not there: python benchmarks/fine_tuning.py pretrain {target}")
+        known = {entry for name in WITHOUT[target] for entry in ENTRIES[name]}
         new = ["heads", "queries", *(f"adapters.{entry}" for entry in ENTRIES[target] if entry not in known)]
         options = content["model"]["init_args"]
         options["init_from"] = {"class_path": "perceiver.pretrained.InitFrom", "init_args": {"source": str(source), "new": new}}
-        options["fine_tuning"] = {"class_path": "perceiver.tasks.FineTuning", "init_args": {"freeze": dict.fromkeys(way.frozen)}}
+        options["fine_tuning"] = {"class_path": "perceiver.tasks.FineTuning", "init_args": {"freeze": dict.fromkeys(WAYS[how].frozen)}}
     train(content)
 
 
@@ -224,19 +217,15 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    pretraining = commands.add_parser("pretrain")
-    pretraining.add_argument("kind", choices=PRETRAINED)
-    pretraining.add_argument("target", choices=ENTRIES)
+    commands.add_parser("pretrain").add_argument("target", choices=ENTRIES)
     tuning = commands.add_parser("tune")
     tuning.add_argument("target", choices=ENTRIES)
     tuning.add_argument("how", choices=WAYS)
     tuning.add_argument("seed", type=int)
     commands.add_parser("report").add_argument("--hardware", required=True)
     options = parser.parse_args()
-    if options.command == "pretrain" and options.target not in PRETRAINED[options.kind]:
-        parser.error(f"beside {options.target} is the same as without it: pretrain without {options.target}")
     if options.command == "pretrain":
-        pretrain(options.kind, options.target)
+        pretrain(options.target)
     elif options.command == "tune":
         tune(options.target, options.how, options.seed)
     else:
