@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py pretrain mnist             on all that has nothing of MNIST
     python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from these weights, in one of the ways below, seed 0
-    python benchmarks/fine_tuning.py report --hardware "..."    what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
+    python benchmarks/fine_tuning.py report --made "where, day" what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 
 Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. What is left out is left out wholly: the sums of digits hold
 MNIST's pictures and the recordings of the spoken digits, so they are not among what those two are pretrained on. An adapter that the
@@ -19,7 +19,6 @@ import csv
 import json
 import sys
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -127,17 +126,17 @@ def curve(folder: Path, target: str) -> dict[int, float]:
     return {int(line["step"]) + 1: float(line[f"val/accuracy/{target}"]) for line in lines}
 
 
-def collected() -> dict[str, dict[str, Any]]:
-    """Of each target and way: the mean curve over the seeds, test accuracies, and seconds."""
-    found: dict[str, dict[str, Any]] = {}
+def collected(made: str) -> dict[str, dict[str, Any]]:
+    """Of each target and way: the mean curve over the seeds, test accuracies, and seconds. What was recorded before stays, unless it ran again."""
+    found: dict[str, dict[str, Any]] = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     for target in ENTRIES:
         for how in WAYS:
             folders = [RUNS / f"{target}_{how}_{seed}" for seed in SEEDS]
-            folders = [folder for folder in folders if (folder / "metrics.json").exists()]
-            if folders:
+            if all((folder / "metrics.json").exists() for folder in folders):
                 curves = [curve(folder, target) for folder in folders]
                 metrics = [RunFolder(folder).metrics() for folder in folders]
                 found.setdefault(target, {})[how] = {
+                    "made": made,
                     "curve": {step: mean(one[step] for one in curves) for step in curves[0]},
                     "test": [one[f"test/accuracy/{target}"] for one in metrics],
                     "seconds": [one["train/seconds"] for one in metrics],
@@ -145,13 +144,13 @@ def collected() -> dict[str, dict[str, Any]]:
     return found
 
 
-def report(hardware: str) -> None:
+def report(made: str) -> None:
     """Records what was trained, writes the table into the page, and draws the curves."""
-    recorded = {"date": date.today().isoformat(), "hardware": hardware, "targets": collected()}
-    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
+    RECORDED.write_text(json.dumps(collected(made), indent=1) + "\n")
+    found = json.loads(RECORDED.read_text())
     PAGE.write_text(page(PAGE.read_text()))
-    print(table(recorded))
-    draw(recorded["targets"])
+    print(table(found))
+    draw(found)
 
 
 def page(text: str) -> str:
@@ -160,15 +159,16 @@ def page(text: str) -> str:
     return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
 
 
-def table(recorded: dict[str, Any]) -> str:
+def table(found: dict[str, Any]) -> str:
     """The table, and where it comes from."""
+    places = sorted({one["made"] for ways in found.values() for one in ways.values()})
     lines = [
-        f"Made by `python benchmarks/fine_tuning.py` on {recorded['hardware']} at {recorded['date']}; means of {len(SEEDS)} seeds (and each).",
+        f"Made by `python benchmarks/fine_tuning.py` on {'; '.join(places)}; means of {len(SEEDS)} seeds, and each of them.",
         "",
         "| target | start | steps | seconds | validation accuracy at the end, % | test accuracy, % | reaches `scratch` after |",
         "|---|---|---|---|---|---|---|",
     ]
-    for target, ways in recorded["targets"].items():
+    for target, ways in found.items():
         goal = last(ways["scratch"]["curve"])
         for how, one in ways.items():
             told = "" if how == "scratch" else compared(one["curve"], goal, target)
@@ -222,14 +222,14 @@ def main() -> None:
     tuning.add_argument("target", choices=ENTRIES)
     tuning.add_argument("how", choices=WAYS)
     tuning.add_argument("seed", type=int)
-    commands.add_parser("report").add_argument("--hardware", required=True)
+    commands.add_parser("report").add_argument("--made", required=True, help="on what hardware, and when")
     options = parser.parse_args()
     if options.command == "pretrain":
         pretrain(options.target)
     elif options.command == "tune":
         tune(options.target, options.how, options.seed)
     else:
-        report(options.hardware)
+        report(options.made)
 
 
 if __name__ == "__main__":
