@@ -203,7 +203,7 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
     lines = {}
     for panel, (target, ways) in zip(panels[0], found.items(), strict=True):
         for how, one in ways.items():
-            (lines[how],) = panel.plot(list(one["curve"]), [100 * value for value in one["curve"].values()], color=WAYS[how].color)
+            (lines[how],) = panel.plot([int(step) for step in one["curve"]], [100 * value for value in one["curve"].values()], color=WAYS[how].color)
         panel.axhline(100 * last(ways["scratch"]["curve"]), color="0.6", linestyle=":", linewidth=1)
         panel.axvline(STEPS[target] / 3, color="0.6", linestyle=":", linewidth=1)
         panel.set(title=target, xlabel="step", ylim=(0, 101), xlim=(0, STEPS[target]))
