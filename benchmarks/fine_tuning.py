@@ -137,6 +137,7 @@ def collected(made: str) -> dict[str, dict[str, Any]]:
                 metrics = [RunFolder(folder).metrics() for folder in folders]
                 found.setdefault(target, {})[how] = {
                     "made": made,
+                    "pretrained_on": [] if how == "scratch" else WITHOUT[target],
                     "curve": {step: mean(one[step] for one in curves) for step in curves[0]},
                     "test": [one[f"test/accuracy/{target}"] for one in metrics],
                     "seconds": [one["train/seconds"] for one in metrics],
@@ -165,8 +166,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         f"Made by `python benchmarks/fine_tuning.py` on {'; '.join(places)}; means of {len(SEEDS)} seeds, and each of them.",
         "",
-        "| target | start | steps | seconds | validation accuracy at the end, % | test accuracy, % | reaches `scratch` after |",
-        "|---|---|---|---|---|---|---|",
+        "| target | start | pretrained on | steps | seconds | validation accuracy at the end, % | test accuracy, % | reaches `scratch` after |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for target, ways in found.items():
         goal = last(ways["scratch"]["curve"])
@@ -174,7 +175,9 @@ def table(found: dict[str, Any]) -> str:
             told = "" if how == "scratch" else compared(one["curve"], goal, target)
             tests = f"{100 * mean(one['test']):.1f} ({', '.join(f'{100 * value:.1f}' for value in one['test'])})"
             seconds, validation = f"{mean(one['seconds']):.0f}", f"{100 * last(one['curve']):.1f}"
-            lines.append(f"| {target} | `{how}` | {steps(target, how)} | {seconds} | {validation} | {tests} | {told} |")
+            lines.append(
+                f"| {target} | `{how}` | {', '.join(one['pretrained_on'])} | {steps(target, how)} | {seconds} | {validation} | {tests} | {told} |"
+            )
     return "\n".join(lines)
 
 
