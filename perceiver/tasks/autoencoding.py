@@ -96,6 +96,8 @@ class Autoencoding(Task):
         """Logs loss, signal-to-noise ratios and accuracy."""
         written = self.model(batch)
         found = {f"psnr/{name}": psnr(written[name], batch[name], RANGE[name]).mean() for name in ("image", "audio") if name in batch}
+        if "audio" in batch:
+            found["snr/audio"] = snr(written["audio"], batch["audio"])
         if "label" in batch and bool((told := batch["label"].sum(1) > 0).any()):
             found["accuracy"] = (written["label"].argmax(1) == batch["label"].argmax(1))[told].float().mean()
         found["loss"] = self.total(self.compare(written, batch, {}))
@@ -107,3 +109,9 @@ def psnr(written: Float[Tensor, "b ..."], true: Float[Tensor, "b ..."], extent: 
     """Peak signal-to-noise ratio of each row, dB; `extent` is the distance from the least value to the greatest."""
     error = (written - true).flatten(1).square().mean(1).clamp_min(1e-12)
     return 10 * torch.log10(extent**2 / error)
+
+
+def snr(written: Float[Tensor, "b ..."], true: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+    """Signal-to-noise ratio of all rows together, dB: the energy of what is true over that of the error; 0 is what silence gets."""
+    energy, error = true.square().sum(), (written - true).square().sum()
+    return 10 * torch.log10(energy.clamp_min(1e-12) / error.clamp_min(1e-12))

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from perceiver.pretrained.entries import frame_entries
 from perceiver.pretrained.rebuild import rebuild
 from perceiver.tasks import Autoencoding, Classification, FlowEstimation, MaskedLanguage
-from perceiver.tasks.autoencoding import psnr
+from perceiver.tasks.autoencoding import psnr, snr
 from tests.builders import gradients
 from tests.pretrained.test_published import CASES, clips, ours, reference, texts
 
@@ -138,6 +138,12 @@ def test_psnr_is_the_ratio_of_range_to_error():
     true = torch.zeros(3, 5, 7)
     assert psnr(true + 0.1, true, 1.0).tolist() == pytest.approx([20.0] * 3, rel=1e-4)
     assert psnr(true + 0.1, true, 2.0).tolist() == pytest.approx([26.02] * 3, rel=1e-3)
+
+
+def test_silence_has_a_signal_to_noise_ratio_of_zero_and_a_tenth_of_the_amplitude_as_error_of_twenty():
+    true = torch.randn(3, 35)
+    assert snr(torch.zeros(3, 35), true).item() == pytest.approx(0, abs=1e-4)
+    assert snr(true * 1.1, true).item() == pytest.approx(20, rel=1e-4)
 
 
 @pytest.mark.parametrize("places", [{"image": 0}, {"image": 10**9}, {"touch": 3}])
