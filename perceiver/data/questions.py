@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 from torch.nn import functional as F
 
-from perceiver.data.quickstart import ANSWERS, Questions
+from perceiver.data.quickstart import ANSWERS, TEST_ROWS, VAL_ROWS, Questions
 from perceiver.data.quickstart import Split as Digits
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split
-
-VAL_ROWS, TEST_ROWS = 800, 4_000
 
 
 class QuickstartQuestions(Source):

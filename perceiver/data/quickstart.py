@@ -27,6 +27,7 @@ SAMPLE_RATE = 8_000  # Hz
 KINDS = ("written", "spoken", "sum", "same")
 ANSWERS = (*(str(n) for n in range(19)), "no", "yes")
 SPLITS = ("train", "val", "test")
+VAL_ROWS, TEST_ROWS = 800, 4_000
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
@@ -196,8 +197,8 @@ class Quickstart(L.LightningDataModule):
         batch_size: int = 128,
         steps_per_epoch: int = 250,
         turns: Sequence[str] = KINDS,
-        val_rows: int = 800,
-        test_rows: int = 4_000,
+        val_rows: int = VAL_ROWS,
+        test_rows: int = TEST_ROWS,
         seed: int | None = None,
         num_workers: int = 1,
     ) -> None:
