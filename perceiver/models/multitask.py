@@ -88,9 +88,11 @@ class MultitaskPerceiver(Model):
             tasks: what those numbers mean; the model's own, in the order in which they were added, when not given.
 
         Raises:
-            ValueError: when there is no task, or the number of one is out of range.
+            ValueError: when there is no task, one is not known, or the number of one is out of range.
         """
         names = list(self.readouts if tasks is None else tasks)
+        if unknown := [name for name in names if name not in self.readouts]:
+            raise ValueError(f"the model has no task {unknown[0]!r}, only {', '.join(self.readouts) or 'none'}: add it with add_task")
         if not self.readouts:
             raise ValueError("the model has no task to answer: add one with add_task")
         segments, size = self.inputs(batch)

@@ -151,6 +151,8 @@ def test_a_model_refuses_a_second_task_of_the_same_name_other_widths_and_no_task
     with pytest.raises(ValueError, match="no task"):
         model(raw_entries())
     model.add_task("a", LearnedQueries(1, 13), linear(13, 3))
+    with pytest.raises(ValueError, match="the model has no task 'b', only a"):
+        model(raw_entries(), ["a", "b"])
     with pytest.raises(ValueError, match="'a' already"):
         model.add_task("a", LearnedQueries(1, 13), linear(13, 3))
     with pytest.raises(ValueError, match="width 11 and the decoder takes 13"):
