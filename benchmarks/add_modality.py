@@ -14,11 +14,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from fine_tuning import RUNS, tune
+from fine_tuning import RUNS, config, tune
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
 import perceiver
-from perceiver.data import MNIST, FreeSpokenDigits, JitterSound, MixedDataModule, MovePicture, Stream
+from perceiver.data import MixedDataModule
 from perceiver.models import MultitaskPerceiver
 from perceiver.parts import part_of
 from perceiver.tasks import FineTuning, Multitask
@@ -28,13 +29,23 @@ RECORDED = Path("benchmarks/results/add_modality.json")
 STEPS = {"frozen": 1_200, "all": 600}
 
 
+def made(kind: type, content: dict[str, Any]) -> Any:
+    """An object of a configuration."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(kind, "made")
+    return parser.instantiate(parser.parse_object({"made": content})).made
+
+
 def data(*names: str) -> MixedDataModule:
     """Some of the datasets, as `configs/mixed.yaml` has them."""
-    known = {
-        "mnist": Stream(MNIST(), 16, [MovePicture(degrees=10, shift=0.06, scale=0.1)]),
-        "spoken_digits": Stream(FreeSpokenDigits(), 3, [JitterSound(speed=0.15, max_samples=19_200)]),
-    }
-    return MixedDataModule({name: known[name] for name in names}, steps_per_epoch=200, seed=0)
+    return made(MixedDataModule, config(list(names), sum(STEPS.values()), RUNS, 0)["data"])
+
+
+def hearing() -> perceiver.Adapter:
+    """The adapter for sounds, as `configs/mixed.yaml` has it."""
+    return made(
+        perceiver.Adapter, config(["spoken_digits"], sum(STEPS.values()), RUNS, 0)["model"]["init_args"]["model"]["init_args"]["adapters"]["audio"]
+    )
 
 
 def answers(model: MultitaskPerceiver) -> Tensor:
@@ -71,7 +82,7 @@ def main() -> None:
     assert isinstance(model, MultitaskPerceiver)
     before, old = answers(model), {part_of(name) for name in model.state_dict()}
     told: dict[str, Any] = {"date": date.today().isoformat(), "pictures alone": accuracies(model)}
-    model.add_modality("audio", perceiver.LogMel(sample_rate=8_000, max_seconds=2.4, mean=-2.5, std=4.1))
+    model.add_modality("audio", hearing())
     told["the same bits before training"] = torch.equal(answers(model), before)
     sounds = data("spoken_digits")
     fit(model, sounds, STEPS["frozen"], sounds.tasks, learning_rate=2e-3, fine_tuning=FineTuning(freeze=dict.fromkeys(old)))

@@ -59,11 +59,18 @@ class SoundPatches(Adapter):
         num_samples: of the sounds that the model is for; sets the highest band, and any other number may come.
         patch: samples of a token.
         num_bands: Fourier bands.
+        std: samples are divided by it. Where they are as large as the features of time, attention cannot tell one moment from another.
+
+    Raises:
+        ValueError: when `std` is not positive.
     """
 
-    def __init__(self, num_samples: int, *, patch: int = 16, num_bands: int = 192) -> None:
+    def __init__(self, num_samples: int, *, patch: int = 16, num_bands: int = 192, std: float = 1.0) -> None:
         super().__init__()
+        if not std > 0:
+            raise ValueError(f"std={std}: give a positive deviation, 1 for samples as they are")
         self.patch = patch
+        self.std = std
         self.positions = FourierPositions((num_samples // patch,), num_bands, max_resolution=(num_samples,))
         self.feature_dim = patch
         self.position_dim = self.positions.width
@@ -81,7 +88,7 @@ class SoundPatches(Adapter):
         if mask is not None:
             payload = payload.masked_fill(~mask[..., None], 0)
             mask = mask.unflatten(1, (-1, self.patch)).any(-1)
-        features = payload[..., 0].unflatten(1, (-1, self.patch))
+        features = (payload[..., 0] / self.std).unflatten(1, (-1, self.patch))
         return Tokens(features, (features.shape[1],), positions=self.positions((features.shape[1],)), mask=mask)
 
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from perceiver.adapters import Adapter, Inputs, projection_if_needed
+from perceiver.adapters import Adapter, Inputs, ModalityDropout, projection_if_needed
 from perceiver.decoder import Decoder
 from perceiver.description import Described
 from perceiver.encoder import Encoder
@@ -89,7 +89,13 @@ class Autoencoder(Model):
         decoder: answers queries.
         head_dim: width of an answer before the heads.
         outputs: by modality, channels that are written at each place.
+        scales: what is written of a modality is multiplied by it, 1 where there is none: a head starts with answers of about that size.
         chunk_size: places that are asked for at a time when all are.
+        modality_dropout: hides modalities in training, and what is hidden is to be written all the same: of two that are read at once, the
+            one of fewer tokens is otherwise learned late or not at all.
+
+    Raises:
+        ValueError: when there is a scale of what is not written.
     """
 
     def __init__(
@@ -101,16 +107,21 @@ class Autoencoder(Model):
         *,
         head_dim: int,
         outputs: Mapping[str, int],
+        scales: Mapping[str, float] | None = None,
         chunk_size: int = 16384,
+        modality_dropout: ModalityDropout | None = None,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(adapters, encoder.context_dim, project=projection_if_needed)
+        self.inputs = Inputs(adapters, encoder.context_dim, project=projection_if_needed, modality_dropout=modality_dropout)
         self.encoder = encoder
         self.queries = nn.ModuleDict(queries)
         self.decoder = decoder
         self.answer = linear(decoder.query_dim, head_dim)
         self.heads = nn.ModuleDict({name: linear(head_dim, channels) for name, channels in outputs.items()})
+        self.scales = dict(scales or {})
         self.chunk_size = chunk_size
+        if unknown := self.scales.keys() - outputs:
+            raise ValueError(f"scales of {', '.join(sorted(unknown))}: this model writes {', '.join(outputs)}")
 
     def forward(self, batch: Mapping[str, Tensor], places: Places | None = None) -> dict[str, Float[Tensor, "b _ _"]]:
         """What is written, by modality.
@@ -137,7 +148,7 @@ class Autoencoder(Model):
 
     def _decode(self, name: str, places: Tensor, latents: Tensor) -> Tensor:
         queries = self.queries[name](places, len(latents))
-        return self.heads[name](self.answer(self.decoder(queries, latents)))
+        return self.scales.get(name, 1.0) * self.heads[name](self.answer(self.decoder(queries, latents)))
 
 
 class VideoAutoencoder(Autoencoder):

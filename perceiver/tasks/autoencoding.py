@@ -3,7 +3,7 @@
 Letters: b clips, t frames, c colours, y x rows and columns, s samples, k classes, p places.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +30,8 @@ class Autoencoding(Task):
     Args:
         model: `perceiver.models.autoencoder.VideoAutoencoder`.
         places: how many are drawn by modality, of pixels and of patches of sound; of a modality that is not named, all are written.
-        weights: of the losses by modality: mean absolute error for pixels and samples, cross-entropy for the label.
+        weights: of the losses by modality: of the error for pixels and samples, of the cross-entropy for the label.
+        errors: of pixels and samples, by modality: from what is written and what is true to one number, mean absolute error where there is none.
         training: how; see `perceiver.tasks.Task`.
 
     Raises:
@@ -38,12 +39,22 @@ class Autoencoding(Task):
     """
 
     def __init__(
-        self, model: nn.Module, *, places: Mapping[str, int] | None = None, weights: Mapping[str, float] | None = None, **training: Any
+        self,
+        model: nn.Module,
+        *,
+        places: Mapping[str, int] | None = None,
+        weights: Mapping[str, float] | None = None,
+        errors: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+        **training: Any,
     ) -> None:
         super().__init__(model, **training)
         self.save_hyperparameters(ignore=objects())
         self.places = dict(places or {})
         self.weights = WEIGHTS | dict(weights or {})
+        self.errors = dict.fromkeys(RANGE, F.l1_loss) | dict(errors or {})
+        for option, names, known in (("weights", self.weights, WEIGHTS), ("errors", self.errors, RANGE)):
+            if unknown := names.keys() - known:
+                raise ValueError(f"{option} of {', '.join(sorted(unknown))}: this task has them of {', '.join(known)}")
         for name, number in self.places.items():
             queries = self.model.queries
             if name not in queries or not 1 <= number <= queries[name].num_places:
@@ -65,9 +76,9 @@ class Autoencoding(Task):
     def compare(self, written: Mapping[str, Tensor], batch: Batch, places: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """`losses` of what was written."""
         found: dict[str, Tensor] = {}
-        for name in ("image", "audio"):
+        for name, error in self.errors.items():
             if name in batch:
-                found[name] = (written[name] - self.target(batch, name, places)).abs().mean()
+                found[name] = error(written[name], self.target(batch, name, places))
         if "label" in batch and bool((told := batch["label"].sum(1) > 0).any()):
             found["label"] = F.cross_entropy(written["label"][told], batch["label"][told].argmax(1))
         return found

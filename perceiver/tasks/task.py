@@ -26,7 +26,7 @@ def objects() -> list[str] | None:
     Built from a configuration, a checkpoint holds that configuration, which builds the model again; built in Python,
     the model is an object, and a checkpoint holds no objects.
     """
-    return ["model", "optimizer", "init_from", "fine_tuning"] if _given_hyperparameters.get() is None else None
+    return ["model", "optimizer", "errors", "init_from", "fine_tuning"] if _given_hyperparameters.get() is None else None
 
 
 class Task(L.LightningModule, ABC):

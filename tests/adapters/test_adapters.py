@@ -14,6 +14,7 @@ from perceiver import tokenizer
 from perceiver.adapters import Adapter, AudioPatches, ByteNgrams, ImagePatches, ImagePixels, LogMel, TextBytes
 from perceiver.adapters.image_map import IMAGENET_MEAN, IMAGENET_STD, ConvStem, ImageMap
 from perceiver.adapters.log_mel import FLOOR
+from perceiver.adapters.padded import SoundPatches
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
 
@@ -380,3 +381,15 @@ def ngrams_like(other: ByteNgrams) -> ByteNgrams:
 def test_impossible_ngrams_are_refused(options):
     with pytest.raises(ValueError, match="at least 2 bytes, and at least one bucket"):
         ngrams(**options)
+
+
+def test_samples_over_their_deviation_are_as_a_louder_sound() -> None:
+    sound = 0.2 * torch.randn(2, 35, 1)
+    quiet, plain = SoundPatches(35, patch=5, num_bands=3, std=0.2), SoundPatches(35, patch=5, num_bands=3)
+    torch.testing.assert_close(quiet(sound).dense().features, plain(sound / 0.2).dense().features)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, math.nan])
+def test_a_deviation_that_is_none_is_refused(std: float) -> None:
+    with pytest.raises(ValueError, match="give a positive deviation"):
+        SoundPatches(35, std=std)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from perceiver.description import build, describe
 from perceiver.pretrained.entries import frame_entries
 from perceiver.pretrained.rebuild import rebuild
 from perceiver.tasks import Autoencoding, Classification, FlowEstimation, MaskedLanguage
@@ -144,6 +145,36 @@ def test_silence_has_a_signal_to_noise_ratio_of_zero_and_a_tenth_of_the_amplitud
     true = torch.randn(3, 35)
     assert snr(torch.zeros(3, 35), true).item() == pytest.approx(0, abs=1e-4)
     assert snr(true * 1.1, true).item() == pytest.approx(20, rel=1e-4)
+
+
+def test_the_error_of_a_modality_is_the_function_that_is_given():
+    batch = labelled_clips()
+    model = ours("multimodal", reference("multimodal")).eval()
+    task = Autoencoding(model, errors={"audio": torch.nn.functional.mse_loss})
+    written, found = task(batch), task.losses(batch, {})
+    assert found["audio"].item() == pytest.approx((written["audio"] - batch["audio"]).square().mean().item(), rel=1e-5)
+    assert found["image"].item() == pytest.approx((written["image"] - batch["image"]).abs().mean().item(), rel=1e-5)
+
+
+def test_what_is_written_is_multiplied_by_its_scale():
+    model, batch = ours("multimodal", reference("multimodal")).eval(), labelled_clips()
+    description = describe(model)
+    description["args"]["scales"] = {"audio": 0.25}
+    scaled = build(description).eval()
+    scaled.load_state_dict(model.state_dict())
+    before, after = model(batch), scaled(batch)
+    assert torch.equal(after["audio"], 0.25 * before["audio"]) and torch.equal(after["image"], before["image"])
+    description["args"]["scales"] = {"sound": 0.25}
+    with pytest.raises(ValueError, match="scales of sound: this model writes audio, image, label"):
+        build(description)
+
+
+def test_a_weight_or_an_error_of_nothing_that_is_written_is_refused():
+    model = ours("multimodal", reference("multimodal"))
+    with pytest.raises(ValueError, match="weights of sound: this task has them of image, audio, label"):
+        Autoencoding(model, weights={"sound": 1.0})
+    with pytest.raises(ValueError, match="errors of label: this task has them of image, audio"):
+        Autoencoding(model, errors={"label": torch.nn.functional.mse_loss})
 
 
 @pytest.mark.parametrize("places", [{"image": 0}, {"image": 10**9}, {"touch": 3}])
