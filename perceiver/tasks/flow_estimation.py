@@ -45,10 +45,7 @@ class FlowEstimation(Task):
         found, true = self(batch), batch["flow"]
         if found.shape != true.shape:
             raise ValueError(f"flow of {tuple(true.shape)} for frames whose flow has {tuple(found.shape)}: give (pairs, rows, columns, 2)")
-        if "flow_valid" not in batch:
-            return (found - true).norm(dim=-1).mean()
-        valid: Bool[Tensor, "b y x"] = batch["flow_valid"]
-        return (found - true).masked_fill(~valid[..., None], 0).norm(dim=-1).sum() / valid.sum().clamp_min(1)
+        return mean_length(found - true, batch.get("flow_valid"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The error of one batch."""
@@ -57,5 +54,13 @@ class FlowEstimation(Task):
         return loss
 
     def evaluate(self, stage: str, batch: Batch) -> None:
-        """Logs the error of one batch."""
-        self.log(f"{stage}/end_point_error", self.end_point_error(batch), batch_size=len(batch["flow"]), sync_dist=True)
+        """Logs the error of one batch, and beside it the error of whoever says that nothing moves."""
+        found = {"end_point_error": self.end_point_error(batch), "error_of_no_movement": mean_length(batch["flow"], batch.get("flow_valid"))}
+        self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, batch_size=len(batch["flow"]), sync_dist=True)
+
+
+def mean_length(vectors: Float[Tensor, "b y x 2"], valid: Bool[Tensor, "b y x"] | None) -> Float[Tensor, ""]:
+    """Mean length of vectors, in pixels, where they are valid; zero when none is."""
+    if valid is None:
+        return vectors.norm(dim=-1).mean()
+    return vectors.masked_fill(~valid[..., None], 0).norm(dim=-1).sum() / valid.sum().clamp_min(1)

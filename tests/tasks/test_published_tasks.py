@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from perceiver.adapters import ModalityDropout
 from perceiver.description import build, describe
 from perceiver.pretrained.entries import frame_entries
 from perceiver.pretrained.rebuild import rebuild
 from perceiver.tasks import Autoencoding, Classification, FlowEstimation, MaskedLanguage
 from perceiver.tasks.autoencoding import psnr, snr
+from perceiver.tasks.flow_estimation import mean_length
 from tests.builders import gradients
 from tests.pretrained.test_published import CASES, clips, ours, reference, texts
 
@@ -101,6 +103,13 @@ def test_only_pixels_whose_movement_is_known_count():
     assert all(torch.isfinite(grad).all() for grad in gradients(task).values())
 
 
+def test_who_says_that_nothing_moves_errs_by_the_length_of_the_valid_movements():
+    batch = frames_and_flow()
+    moved = mean_length(batch["flow"], batch["flow_valid"])
+    assert moved.item() == pytest.approx(batch["flow"][batch["flow_valid"]].norm(dim=-1).mean().item(), rel=1e-5)
+    assert mean_length(torch.zeros(2, 11, 19, 2), None) == mean_length(batch["flow"], torch.zeros(2, 11, 19, dtype=torch.bool)) == 0
+
+
 def test_places_that_are_drawn_stand_for_all():
     """With every place drawn, in any order, loss and gradients are those of writing everything."""
     batch = labelled_clips()
@@ -167,6 +176,22 @@ def test_what_is_written_is_multiplied_by_its_scale():
     description["args"]["scales"] = {"sound": 0.25}
     with pytest.raises(ValueError, match="scales of sound: this model writes audio, image, label"):
         build(description)
+
+
+def test_what_is_hidden_in_training_is_written_all_the_same():
+    """And in evaluation nothing is hidden."""
+    model, batch = ours("multimodal", reference("multimodal")).eval(), labelled_clips()
+    description = describe(model)
+    description["args"]["modality_dropout"] = describe(ModalityDropout(0.9))
+    hiding = build(description).eval()
+    hiding.load_state_dict(model.state_dict())
+    before = model(batch)
+    assert all(torch.equal(written, before[name]) for name, written in hiding(batch).items())
+    hiding.train()
+    torch.manual_seed(3)
+    written = hiding(batch)
+    assert not torch.equal(written["image"], before["image"])
+    assert all(written[name].shape == before[name].shape and torch.isfinite(written[name]).all() for name in before)
 
 
 def test_a_weight_or_an_error_of_nothing_that_is_written_is_refused():
