@@ -179,7 +179,9 @@ class Attention(Described):
         return q, k, v, mask if mask is None else mask[:, None]
 
     def _project_segments(self, segments: Mapping[str, Tokens], batch: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Keys and values of the rows that have each modality, put in their places of the whole batch, side by side."""
+        """Keys and values of the rows that have each modality, put in their places of the whole batch, side by side; of nothing, none."""
+        if not segments:
+            return self.to_k.weight.new_zeros(batch, 0, self.to_k.out_features), self.to_v.weight.new_zeros(batch, 0, self.to_v.out_features), None
         keys, values = [], []
         for tokens in segments.values():
             keys.append(tokens.to_batch(self.to_k(tokens.features), batch))

@@ -8,6 +8,9 @@ self-attend weights then works on the latents. The same number is the same weigh
     cross_attend=(0, None, None)     self_attend=(0, 0, 0)      Perceiver IO: one read, one stack run three times
     cross_attend=(0, 1, 1)           self_attend=(0, 0, 0)      Perceiver: all but the first read share weights
 
+A read takes all modalities side by side, unless `reads` says which. Side by side, attention starts as a mean over all tokens,
+and a modality of few tokens beside thousands of another is a whisper there, which may never be learned; a read of its own hears it alone.
+
 Letters: b batch, n latents, d their width, m tokens, c their width.
 """
 
@@ -48,13 +51,15 @@ class Encoder(Described):
         context_dim: width of a token, the same for all modalities.
         cross_attend: for each step, which cross-attend weights it reads the inputs with; None = it does not.
         self_attend: for each step, which self-attend weights follow.
+        reads: for each set of cross-attend weights, the modalities that it reads; None in the place of a set, or of all: whatever there is.
         num_layers: self-attend blocks in each set of self-attend weights.
         cross_block: makes a cross-attend block from `(dim, context_dim)`.
         self_block: makes a self-attend block from `dim`.
         run_block: calls a block; `perceiver.recompute` saves memory in training.
 
     Raises:
-        ValueError: when the two lists differ in length, the first step reads nothing, or weights are numbered with gaps.
+        ValueError: when the two lists differ in length, the first step reads nothing, weights are numbered with gaps, or `reads` has not
+            one entry for each set.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Encoder(Described):
         *,
         cross_attend: Sequence[int | None] = (0,),
         self_attend: Sequence[int] = (0,),
+        reads: Sequence[Sequence[str] | None] | None = None,
         num_layers: int = 6,
         cross_block: Callable[[int, int], nn.Module] = CrossBlock,
         self_block: Callable[[int], nn.Module] = SelfBlock,
@@ -83,8 +89,11 @@ class Encoder(Described):
         self.self_attend = tuple(self_attend)
         self.run_block = run_block
         self.latents = LatentArray(num_latents, dim)
-        reads = _number_of_sets("cross_attend", [i for i in cross_attend if i is not None])
-        self.cross = nn.ModuleList(cross_block(dim, context_dim) for _ in range(reads))
+        sets = _number_of_sets("cross_attend", [i for i in cross_attend if i is not None])
+        self.reads = (None,) * sets if reads is None else tuple(names if names is None else tuple(names) for names in reads)
+        if len(self.reads) != sets:
+            raise ValueError(f"reads has {len(self.reads)} entries for {sets} sets of cross-attend weights: give one each (None = all modalities)")
+        self.cross = nn.ModuleList(cross_block(dim, context_dim) for _ in range(sets))
         stacks = _number_of_sets("self_attend", self_attend)
         self.stacks = nn.ModuleList(nn.Sequential(*(self_block(dim) for _ in range(num_layers))) for _ in range(stacks))
 
@@ -96,15 +105,18 @@ class Encoder(Described):
             batch: number of rows.
 
         Raises:
-            ValueError: when no row has any modality.
+            ValueError: when no row has any modality, or one is read by no step.
         """
         if not segments:
             raise ValueError("there is nothing to read: no row has any modality")
+        if unread := [name for name in segments if not any(names is None or name in names for names in self.reads)]:
+            raise ValueError(f"no step reads {', '.join(unread)}: name it in the encoder's reads, which are {self.reads}")
         dense = {name: tokens.dense() for name, tokens in segments.items()}
         x = self.latents(batch)
         for read, stack in zip(self.cross_attend, self.self_attend, strict=True):
             if read is not None:
-                x = self.run_block(self.cross[read], x, dense)
+                names = self.reads[read]
+                x = self.run_block(self.cross[read], x, {name: tokens for name, tokens in dense.items() if names is None or name in names})
             for block in self.stacks[stack].children():
                 x = self.run_block(block, x)
         return x

@@ -45,7 +45,7 @@ class AttentionMass:
 
     Attributes:
         layer: name of the layer in the model.
-        mass: by modality, (b, n) or (b, h, n): from 0 to 1, and 1 in sum over the modalities that a row has.
+        mass: by modality, (b, n) or (b, h, n): from 0 to 1, and 1 in sum over the modalities that the layer reads and a row has.
     """
 
     layer: str
@@ -126,7 +126,8 @@ def _grids(context: Any) -> dict[str, tuple[int, ...]]:
 def _attention_mass(
     name: str, layer: Attention, x: Tensor, context: Any, mask: Tensor | None = None, rotate: Any = None, *, over_heads: OverHeads
 ) -> AttentionMass:
-    grids = _grids(context)
+    if not (grids := _grids(context)):
+        return AttentionMass(name, {})
     q, k, _, mask = layer.project(x, context, mask, rotate)
     mass = over_heads(segment_mass(q, k, [torch.Size(grid).numel() for grid in grids.values()], mask))
     return AttentionMass(name, dict(zip(grids, mass.unbind(-1), strict=True)))
@@ -135,7 +136,8 @@ def _attention_mass(
 def _attention_map(
     name: str, layer: Attention, x: Tensor, context: Any, mask: Tensor | None = None, rotate: Any = None, *, over_heads: OverHeads
 ) -> AttentionMap:
-    grids = _grids(context)
+    if not (grids := _grids(context)):
+        return AttentionMap(name, {}, {})
     q, k, _, mask = layer.project(x, context, mask, rotate)
     rows = []
     for first in range(0, q.shape[-2], CHUNK):

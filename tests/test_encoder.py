@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from perceiver.blocks import CrossBlock, SelfBlock, recompute
 from perceiver.encoder import Encoder, LatentArray
 from perceiver.positions import Positions
+from perceiver.soft_weights import record_mass
 from perceiver.tokens import Tokens
 
 
@@ -224,3 +225,40 @@ def test_compiled_blocks_agree_with_eager_ones() -> None:
     for name, value in found[0].items():
         # Latents are small, and a norm makes their gradients large: it is the error beside the whole array that is bounded.
         assert (value - found[1][name]).norm() < 1e-5 * value.norm().clamp_min(1), name
+
+
+def reading(*reads: tuple[str, ...] | None) -> Encoder:
+    """A read for each, with a stack behind it."""
+    numbers = tuple(range(len(reads)))
+    return small_encoder(cross_attend=numbers, self_attend=numbers, reads=reads, num_layers=1)
+
+
+def test_a_read_hears_the_modalities_that_it_names_and_no_other() -> None:
+    encoder, segments = reading(("a",), ("b",)), two_segments()
+    without = {"a": segments["a"]}
+    with record_mass(encoder, ("cross",)) as records:
+        encoder(segments, 4)
+        encoder(without, 4)
+    assert [set(record.mass) for record in records] == [{"a"}, {"b"}, {"a"}, set()]
+    torch.testing.assert_close(records[0].mass["a"], torch.ones(4, LATENTS))
+
+
+def test_naming_all_modalities_is_as_naming_none() -> None:
+    torch.manual_seed(5)
+    named = reading(("b", "a"), None)
+    plain = small_encoder(cross_attend=(0, 1), self_attend=(0, 1), num_layers=1)
+    plain.load_state_dict(named.state_dict())
+    segments = two_segments()
+    assert torch.equal(named(segments, 4), plain(segments, 4))
+
+
+def test_a_row_without_the_modality_of_a_read_is_the_same_whether_others_have_it_or_not() -> None:
+    encoder, segments = reading(("a",), ("b",)).double(), two_segments(dtype=torch.float64)
+    torch.testing.assert_close(encoder(segments, 4)[[0, 2]], encoder({"a": segments["a"]}, 4)[[0, 2]], rtol=0, atol=1e-12)
+
+
+def test_a_modality_that_no_step_reads_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="no step reads b: name it in the encoder's reads"):
+        reading(("a",), ("c",))(two_segments(), 4)
+    with pytest.raises(ValueError, match="reads has 1 entries for 2 sets"):
+        small_encoder(cross_attend=(0, 1), self_attend=(0, 1), reads=(None,))

@@ -72,10 +72,10 @@ class ModalityReport(Callback):
         with record_mass(task, self.layers) as records:
             task(batch)
         for modality in tokens:
-            per_layer = [record.mass[modality].mean(-1)[counts] for record in records]
-            for record, mass in zip(records, per_layer, strict=True):
-                self._add(f"test/layer_mass/{layer_label(record.layer)}/{modality}", counted, mass)
-            self._add(f"test/mass_{modality}", counted, torch.stack(per_layer).mean(0))
+            readers = [(record.layer, record.mass[modality].mean(-1)[counts]) for record in records if modality in record.mass]
+            for layer, mass in readers:
+                self._add(f"test/layer_mass/{layer_label(layer)}/{modality}", counted, mass)
+            self._add(f"test/mass_{modality}", counted, torch.stack([mass for _, mass in readers]).sum(0) / len(records))
         valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
         for modality, count in valid.items():

@@ -141,8 +141,9 @@ def samples(
             entry["inputs"][name] = VIEWS[view_of(adapters[name])](adapters[name], raw)
         for recorded in maps:
             layer = layer_label(recorded.layer)
-            entry["attention"][layer] = {name: grid(recorded, name, row, masks[name][row]) for name in here}
-            entry["mass"][layer] = {name: round(float(recorded.mass[name][row].mean()), 4) for name in here}
+            read = [name for name in here if name in recorded.mass]
+            entry["attention"][layer] = {name: grid(recorded, name, row, masks[name][row]) for name in read}
+            entry["mass"][layer] = {name: round(float(recorded.mass[name][row].mean()), 4) for name in read}
         entries.append(entry)
     return entries
 

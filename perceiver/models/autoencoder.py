@@ -91,8 +91,7 @@ class Autoencoder(Model):
         outputs: by modality, channels that are written at each place.
         scales: what is written of a modality is multiplied by it, 1 where there is none: a head starts with answers of about that size.
         chunk_size: places that are asked for at a time when all are.
-        modality_dropout: hides modalities in training, and what is hidden is to be written all the same: of two that are read at once, the
-            one of fewer tokens is otherwise learned late or not at all.
+        modality_dropout: hides modalities in training; what is hidden is to be written all the same.
 
     Raises:
         ValueError: when there is a scale of what is not written.

@@ -58,8 +58,8 @@ class Autoencoding(Task):
         for name, number in self.places.items():
             queries = self.model.queries
             if name not in queries or not 1 <= number <= queries[name].num_places:
-                known = ", ".join(f"{key} with {query.num_places}" for key, query in queries.items())
-                raise ValueError(f"places: {number} of {name!r}, and the model writes {known}")
+                written = ", ".join(f"{key} with {query.num_places}" for key, query in queries.items())
+                raise ValueError(f"places: {number} of {name!r}, and the model writes {written}")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Video, sound and label as the model writes them, in the form in which they came."""
