@@ -41,7 +41,7 @@ CHANCE = {"mnist": 0.1, "spoken_digits": 0.1, "banking77": 1 / 77, "digit_sums":
 WITHOUT = {
     "mnist": ["spoken_digits", "banking77", "quickstart"],
     "spoken_digits": ["mnist", "banking77", "quickstart"],
-    "banking77": ["mnist", "spoken_digits", "digit_sums", "quickstart"],
+    "banking77": ["mnist", "spoken_digits", "digit_sums"],  # the text of the quickstart is twenty sentences
     "digit_sums": ["mnist", "spoken_digits", "banking77", "quickstart"],
     "quickstart": ["mnist", "spoken_digits", "banking77", "digit_sums"],
 }
