@@ -200,7 +200,8 @@ def compared(curve: dict[Any, float], scratch: dict[Any, float], target: str) ->
     goal = last(scratch)
     if goal < 2 * CHANCE[target]:
         return "`scratch` has learned nothing"
-    step = next((int(step) for step, value in curve.items() if value >= goal), None)  # JSON makes words of steps
+    enough = goal - 1e-6  # as many right answers may have means that differ in the last digit
+    step = next((int(step) for step, value in curve.items() if value >= enough), None)  # JSON makes words of steps
     return "not within its steps" if step is None else f"{step} steps, {100 * step / int(list(scratch)[-1]):.0f} %"
 
 

@@ -145,9 +145,9 @@ def main() -> None:
                 found = {who: apart(who, name, kind, place, str(options.repeats), str(options.threads)) for who in ("ours", "transformers")}
                 print(line(name, kind, found), flush=True)
                 far = distance(*(one.pop("sample") for one in found.values())) if not any("failed" in one for one in found.values()) else None
-                results.append({"name": name, "kind": kind, "distance": far, **found})
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+                results.append({"name": name, "kind": kind, "distance": far, "threads": options.threads, **found})
+                if options.json:
+                    options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def line(name: str, kind: str, found: dict[str, dict[str, Any]]) -> str:
