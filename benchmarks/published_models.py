@@ -2,6 +2,8 @@
 
     python benchmarks/published_models.py [NAME ...] [--repeats 3] [--threads 2] [--json FILE]
 
+What was measured last is in results/published_models.json.
+
 Weights are random, and the same on both sides. Each measurement runs in a process of its own, one after the other, ours and theirs in turn;
 times are medians, and memory is the greatest that the process ever held. The autoencoder writes a sixteenth of the places, since transformers
 cannot write all of them.
