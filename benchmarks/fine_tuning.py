@@ -41,12 +41,12 @@ CHANCE = {"mnist": 0.1, "spoken_digits": 0.1, "banking77": 1 / 77, "digit_sums":
 WITHOUT = {
     "mnist": ["spoken_digits", "banking77", "quickstart"],
     "spoken_digits": ["mnist", "banking77", "quickstart"],
-    "banking77": ["mnist", "spoken_digits", "digit_sums"],  # the text of the quickstart is twenty sentences
+    "banking77": ["mnist", "spoken_digits", "digit_sums"],  # not pretrained anew since the quickstart is a source
     "digit_sums": ["mnist", "spoken_digits", "banking77", "quickstart"],
     "quickstart": ["mnist", "spoken_digits", "banking77", "digit_sums"],
 }
 PRETRAIN_STEPS = 6_000
-STEPS = {"mnist": 1_200, "spoken_digits": 900, "banking77": 600, "digit_sums": 600, "quickstart": 600}  # at most four minutes on one core
+STEPS = {"mnist": 1_200, "spoken_digits": 900, "banking77": 600, "digit_sums": 600, "quickstart": 600}  # about four minutes on one core
 
 
 @dataclass(frozen=True)
