@@ -9,7 +9,8 @@ self-attend weights then works on the latents. The same number is the same weigh
     cross_attend=(0, 1, 1)           self_attend=(0, 0, 0)      Perceiver: all but the first read share weights
 
 A read takes all modalities side by side, unless `reads` says which. Side by side, attention starts as a mean over all tokens,
-and a modality of few tokens beside thousands of another is a whisper there, which may be learned late or not at all; a read of its own hears it alone.
+and a modality of few tokens beside thousands of another is a whisper there, which may be learned late or not at all; a read of
+its own hears it alone.
 
 Letters: b batch, n latents, d their width, m tokens, c their width.
 """
