@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from perceiver.description import Described
-from perceiver.initialization import small_array
+from perceiver.initialization import Start, small_array
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,20 @@ class Positions:
         tables = (table[row].split(widths, -1) for table, row, widths in zip(self.axes, rows, self._group_widths(), strict=True))
         return torch.cat([part for group in zip(*tables, strict=True) for part in group], -1)
 
-    def projected(self, weight: Float[Tensor, "d p"]) -> Float[Tensor, "m d"]:
-        """`dense() @ weight.T`, without ever forming `dense()`: each axis is projected by itself, and the results added."""
+    def by_axis(self, weight: Float[Tensor, "d p"]) -> list[Float[Tensor, "d _"]]:
+        """The columns of a weight that belong to each axis, as they stand in `dense()`, side by side in the order of its table."""
         groups = list(zip(*self._group_widths(), strict=True))
         columns = iter(weight.split([width for group in groups for width in group], -1))
         by_group = [[next(columns) for _ in group] for group in groups]
-        per_axis = [table.to(weight.dtype) @ torch.cat(blocks, -1).T for table, *blocks in zip(self.axes, *by_group, strict=True)]
-        return reduce(lambda whole, axis: (whole[:, None] + axis[None]).flatten(0, 1), per_axis)
+        return [torch.cat(blocks, -1) for blocks in zip(*by_group, strict=True)]
+
+    def tables(self, weight: Float[Tensor, "d p"]) -> list[Float[Tensor, "n d"]]:
+        """What each axis adds to `dense() @ weight.T`, at each of its places."""
+        return [table.to(weight.dtype) @ block.T for table, block in zip(self.axes, self.by_axis(weight), strict=True)]
+
+    def projected(self, weight: Float[Tensor, "d p"]) -> Float[Tensor, "m d"]:
+        """`dense() @ weight.T`, without ever forming `dense()`: each axis is projected by itself, and the results added."""
+        return reduce(lambda whole, axis: (whole[:, None] + axis[None]).flatten(0, 1), self.tables(weight))
 
 
 def fourier_axis(places: int, num_bands: int, max_resolution: int) -> Float[Tensor, "n p"]:
@@ -171,12 +178,13 @@ class LearnedPositions(Described):
     Args:
         num_positions: places in the table; more tokens than that are refused.
         dim: channels of one position.
+        start: makes the table; see `perceiver.initialization`.
     """
 
-    def __init__(self, num_positions: int, dim: int) -> None:
+    def __init__(self, num_positions: int, dim: int, *, start: Start = small_array) -> None:
         super().__init__()
         self.width = dim
-        self.weight = small_array(num_positions, dim)
+        self.weight = start(num_positions, dim)
 
     def forward(self, shape: Sequence[int]) -> Positions:
         """Positions of the first prod(shape) places.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from perceiver.description import Described
-from perceiver.initialization import linear, small_array
+from perceiver.initialization import Start, linear, small_array
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
 
@@ -22,12 +22,13 @@ class LearnedQueries(Described):
     Args:
         num_queries: number of outputs.
         dim: width of a query.
+        start: makes the array; see `perceiver.initialization`.
     """
 
-    def __init__(self, num_queries: int, dim: int) -> None:
+    def __init__(self, num_queries: int, dim: int, *, start: Start = small_array) -> None:
         super().__init__()
         self.dim = dim
-        self.weight = small_array(num_queries, dim)
+        self.weight = start(num_queries, dim)
 
     def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
         """The same queries for each row."""

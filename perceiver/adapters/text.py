@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceiver.adapters.adapter import Adapter
+from perceiver.initialization import Start, small_array
 from perceiver.positions import LearnedPositions
 from perceiver.tokenizer import PAD, VOCAB_SIZE
 from perceiver.tokens import Tokens
@@ -62,10 +63,13 @@ class PlacedBytes(TextBytes):
         max_length: places in the position table.
         dim: channels of a byte, which are those of its place.
         vocab_size: number of ids.
+        places: makes the table of places; see `perceiver.initialization`.
     """
 
-    def __init__(self, max_length: int, dim: int = 768, *, vocab_size: int = VOCAB_SIZE) -> None:
+    def __init__(self, max_length: int, dim: int = 768, *, vocab_size: int = VOCAB_SIZE, places: Start = small_array) -> None:
         super().__init__(max_length, dim, vocab_size=vocab_size)
+        self.positions = LearnedPositions(max_length, dim, start=places)
+        nn.init.normal_(self.embedding.weight, std=0.1)  # no louder than the places, which are summed with it
         self.position_dim = 0
 
     def forward(self, payload: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"] | None = None) -> Tokens:

@@ -15,6 +15,7 @@ from perceiver.adapters import Adapter, PlacedBytes, projection_if_needed
 from perceiver.decoder import Decoder
 from perceiver.description import Described
 from perceiver.encoder import Encoder
+from perceiver.initialization import Start, small_array
 from perceiver.models.perceiver_io import PerceiverIO
 from perceiver.queries import LearnedQueries
 from perceiver.tokenizer import VOCAB_SIZE
@@ -48,6 +49,7 @@ class MaskedBytes(PerceiverIO):
         vocab_size: number of ids.
         adapter: the class of the adapter.
         others: adapters of other modalities, which are read beside the text.
+        places: makes the tables of places, that of the inputs and that of the queries; see `perceiver.initialization`.
 
     Raises:
         ValueError: when widths do not fit one another.
@@ -62,6 +64,7 @@ class MaskedBytes(PerceiverIO):
         vocab_size: int = VOCAB_SIZE,
         adapter: type[PlacedBytes] = PlacedBytes,
         others: Mapping[str, Adapter] | None = None,
+        places: Start = small_array,
     ) -> None:
         if decoder.query_dim != encoder.context_dim:
             raise ValueError(
@@ -69,9 +72,9 @@ class MaskedBytes(PerceiverIO):
                 "make them equal, since answers are compared with the vectors of bytes"
             )
         super().__init__(
-            {"text": adapter(max_length, encoder.context_dim, vocab_size=vocab_size)} | dict(others or {}),
+            {"text": adapter(max_length, encoder.context_dim, vocab_size=vocab_size, places=places)} | dict(others or {}),
             encoder,
-            LearnedQueries(max_length, decoder.query_dim),
+            LearnedQueries(max_length, decoder.query_dim, start=places),
             decoder,
             TiedScores(vocab_size),
             project=projection_if_needed,

@@ -48,7 +48,7 @@ class Autoencoding(Task):
         **training: Any,
     ) -> None:
         super().__init__(model, **training)
-        self.save_hyperparameters(ignore=objects())
+        self.save_hyperparameters(ignore=objects("errors"))
         self.places = dict(places or {})
         self.weights = WEIGHTS | dict(weights or {})
         self.errors = dict.fromkeys(RANGE, F.l1_loss) | dict(errors or {})

@@ -20,13 +20,13 @@ from perceiver.weights import check_same_weights
 Batch = dict[str, Tensor]
 
 
-def objects() -> list[str] | None:
-    """What a task's `save_hyperparameters` leaves out.
+def objects(*others: str) -> list[str] | None:
+    """What a task's `save_hyperparameters` leaves out: what is an object in all tasks, and `others` that are in this one.
 
     Built from a configuration, a checkpoint holds that configuration, which builds the model again; built in Python,
     the model is an object, and a checkpoint holds no objects.
     """
-    return ["model", "optimizer", "errors", "init_from", "fine_tuning"] if _given_hyperparameters.get() is None else None
+    return ["model", "optimizer", "init_from", "fine_tuning", *others] if _given_hyperparameters.get() is None else None
 
 
 class Task(L.LightningModule, ABC):
