@@ -8,11 +8,14 @@ What holds everywhere:
 - a query with nothing to attend to reads exactly zero, and its gradients are finite;
 - what lies behind a mask, NaN included, reaches neither an output nor a gradient.
 
+Modalities of many tokens on a grid are read apart, without ever forming their keys and values (`perceiver.grid_attention`), and what was read is
+merged with the rest by the logarithms of the sums of exponentials: the same numbers, to rounding.
+
 Letters: b batch, h heads, n queries, m context tokens, e head width of queries and keys, w head width of values,
 d query width, c context width, s segments.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from einops import rearrange
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceiver.description import Described
+from perceiver.grid_attention import GridParts, read_grid
 from perceiver.initialization import linear
 from perceiver.tokens import Tokens
 
@@ -68,6 +72,47 @@ def _padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, drop
         v = F.pad(v, (0, pad_v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     return out[..., :width]
+
+
+def merge(parts: Sequence[tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]]) -> tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]:
+    """What is read of several segments together, from what is read of each, and the logarithm of the sum of the exponentials of its scores.
+
+    A segment with nothing to attend to has -inf, and zeros; so has the whole where all have.
+    """
+    outs, lses = zip(*parts, strict=True)
+    lse = torch.stack(lses)
+    alive = lse.isfinite().any(0)
+    top = lse.detach().amax(0).masked_fill(~alive, 0)
+    shares = torch.exp(lse - top)
+    total = shares.sum(0).masked_fill(~alive, 1)
+    out = sum(share[..., None] * one for share, one in zip(shares, outs, strict=True)) / total[..., None]
+    return out, (top + total.log()).masked_fill(~alive, -torch.inf)
+
+
+def attend_beside(
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h m e"],
+    v: Float[Tensor, "b h m w"],
+    mask: Bool[Tensor, " b #h #n m"] | None,
+    out: Float[Tensor, "b h n w"],
+    lse: Float[Tensor, "b h n"],
+) -> Float[Tensor, "b h n w"]:
+    """`attend` to k and v, beside what each query has read elsewhere already.
+
+    That stands among the keys as one more, whose score is lse: one channel more gives it to each query, and one more value tells its weight.
+    """
+    alive = lse.isfinite()
+    score = lse.masked_fill(~alive, 0) * q.shape[-1] ** 0.5
+    width = q.shape[-1] + 1
+    q = torch.cat([q, score[..., None]], -1) * (width / (width - 1)) ** 0.5  # the scale is that of the true width
+    k = torch.cat([F.pad(k, (0, 1)), F.pad(torch.ones_like(k[..., :1, :1]), (width - 1, 0))], -2)
+    v = torch.cat([F.pad(v, (0, 1)), F.pad(torch.ones_like(v[..., :1, :1]), (v.shape[-1], 0))], -2)
+    if mask is not None or not alive.all():
+        mask = torch.ones_like(k[:, :1, None, :-1, 0], dtype=torch.bool) if mask is None else mask
+        shape = (*torch.broadcast_shapes(mask.shape[:-1], alive.shape), -1)
+        mask = torch.cat([mask.expand(shape), alive[..., None].expand(shape)], -1)
+    read = _attend_to_finite(q, k, v, mask, 0.0)
+    return read[..., :-1] + read[..., -1:] * out
 
 
 def soft_weights(
@@ -154,13 +199,37 @@ class Attention(Described):
         """Reads the context.
 
         Args:
-            context: one tensor `b m c`, or tokens by modality, each after `Tokens.dense`.
+            context: one tensor `b m c`, or tokens by modality.
             mask: True = may be attended, for a tensor context; tokens carry their own.
             rotate: turns queries and keys by their positions, such as `perceiver.Rotary`.
         """
-        q, k, v, mask = self.project(x, context, mask, rotate)
-        out = _attend_to_finite(q, k, v, mask, self.dropout if self.training else 0.0)
-        return self.to_out(rearrange(out, "b h n w -> b n (h w)"))
+        dropout = self.dropout if self.training else 0.0
+        grids = {} if isinstance(context, Tensor) or rotate is not None or dropout else {n: t for n, t in context.items() if t.in_parts}
+        if grids and not isinstance(context, Tensor):
+            out = self._read(x, grids, {name: tokens for name, tokens in context.items() if name not in grids})
+        else:
+            q, k, v, mask = self.project(x, context, mask, rotate)
+            out = _attend_to_finite(q, k, v, mask, dropout)
+        return self.to_out(rearrange(out, "b h n w -> b n (h w)").to(x.dtype))
+
+    def _read(self, x: Tensor, grids: Mapping[str, Tokens], others: Mapping[str, Tokens]) -> Float[Tensor, "b h n w"]:
+        """What is read of some grids, and of other modalities beside them."""
+        q, k, v, mask = self.project(x, others)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            read = [self._read_grid(q.to(wide), tokens) for tokens in grids.values()]
+            out, lse = read[0] if len(read) == 1 else merge(read)
+            if k.shape[-2]:
+                out = attend_beside(q.to(wide), k.to(wide), v.to(wide), mask, out, lse)
+        return out
+
+    def _read_grid(self, q: Tensor, tokens: Tokens) -> tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]:
+        """`read_grid` for the rows that have it; the others read zero, with a logarithm of -inf."""
+        rows = q if tokens.rows is None else q[tokens.rows]
+        out, lse = read_grid(rows, GridParts(tokens, q.dtype), self.to_k, self.to_v)
+        if tokens.rows is None:
+            return out, lse
+        return tokens.to_batch(out, len(q)), lse.new_full((len(q), *lse.shape[1:]), -torch.inf).index_copy(0, tokens.rows, lse)
 
     def project(
         self, x: Tensor, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None
@@ -184,8 +253,9 @@ class Attention(Described):
             return self.to_k.weight.new_zeros(batch, 0, self.to_k.out_features), self.to_v.weight.new_zeros(batch, 0, self.to_v.out_features), None
         keys, values = [], []
         for tokens in segments.values():
-            keys.append(tokens.to_batch(self.to_k(tokens.features), batch))
-            values.append(tokens.to_batch(self.to_v(tokens.features), batch))
+            features = tokens.dense().features
+            keys.append(tokens.to_batch(self.to_k(features), batch))
+            values.append(tokens.to_batch(self.to_v(features), batch))
         mask = None
         if any(t.mask is not None or t.rows is not None for t in segments.values()):
             mask = torch.cat([tokens.attendable(batch) for tokens in segments.values()], 1)[:, None]

@@ -87,13 +87,13 @@ class CrossBlock(Described):
         self.mlp = mlp(dim)
 
     def forward(self, x: Float[Tensor, "b n d"], context: Context, mask: Bool[Tensor, "b m"] | None = None) -> Float[Tensor, "b n d"]:
-        """Reads one tensor `b m c`, or dense tokens by modality."""
+        """Reads one tensor `b m c`, or tokens by modality."""
         x = self.skip(x) + self.drop(self.attention(self.norm_x(x), self._normed(context), mask))
         return x + self.mlp(self.norm_mlp(x))
 
     def _normed(self, context: Context) -> Context:
         if isinstance(context, Mapping):
-            return {name: replace(tokens, features=self.norm_context(tokens.features)) for name, tokens in context.items()}
+            return {name: replace(tokens, norm=self.norm_context) for name, tokens in context.items()}
         return self.norm_context(context)
 
 

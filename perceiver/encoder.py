@@ -112,12 +112,12 @@ class Encoder(Described):
             raise ValueError("there is nothing to read: no row has any modality")
         if unread := [name for name in segments if not any(names is None or name in names for names in self.reads)]:
             raise ValueError(f"no step reads {', '.join(unread)}: name it in the encoder's reads, which are {self.reads}")
-        dense = {name: tokens.dense() for name, tokens in segments.items()}
+        ready = {name: tokens if tokens.in_parts else tokens.dense() for name, tokens in segments.items()}  # joined once for all reads
         x = self.latents(batch)
         for read, stack in zip(self.cross_attend, self.self_attend, strict=True):
             if read is not None:
                 names = self.reads[read]
-                x = self.run_block(self.cross[read], x, {name: tokens for name, tokens in dense.items() if names is None or name in names})
+                x = self.run_block(self.cross[read], x, {name: tokens for name, tokens in ready.items() if names is None or name in names})
             for block in self.stacks[stack].children():
                 x = self.run_block(block, x)
         return x

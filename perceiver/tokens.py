@@ -1,9 +1,9 @@
 """Tokens: what an adapter hands to the trunk, and all that the trunk ever knows of a modality.
 
-A token is data beside a position, `concat(features, position)`, and then, in a fused model, one linear map into the
-width that all modalities share. The three parts stay apart until someone asks for `dense()`: positions on a grid are a
-few small per-axis tables, and copying them to every place of a 224 x 224 picture is what most implementations spend
-their memory on.
+A token is data beside a position, `concat(features, position, constant)`, then, in a fused model, one linear map into the
+width that all modalities share, and then the norm of whoever reads it. The parts stay apart until someone asks for
+`dense()`: positions on a grid are a few small per-axis tables, and copying them to every place of a 224 x 224 picture is
+what most implementations spend their memory on. Attention to a large grid never asks (`perceiver.grid_attention`).
 
 Letters: B rows of the batch, b rows that have the modality, m tokens, c channels.
 """
@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from perceiver.positions import Positions
 
+LARGE_GRID = 1024  # tokens
+LITTLE_DATA = 64  # channels
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -28,7 +31,9 @@ class Tokens:
         positions: where each token stands, shared by all rows; None when the features say it already.
         mask: True = may be attended; None when every token may.
         rows: which rows of the batch these are; None when all rows have the modality.
-        project: maps `concat(features, position)` to the trunk's width; None when they have it already.
+        project: maps `concat(features, position, constant)` to the trunk's width; None when they have it already.
+        constant: channels behind the position that are the same for all tokens; None for none.
+        norm: is applied to what comes out; None for none.
     """
 
     features: Float[Tensor, "b m c"]
@@ -37,29 +42,57 @@ class Tokens:
     mask: Bool[Tensor, "b m"] | None = None
     rows: Int[Tensor, " b"] | None = None
     project: nn.Linear | None = None
+    constant: Float[Tensor, " k"] | None = None
+    norm: nn.LayerNorm | None = None
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether attention had better take these tokens apart than join them: many of them on a grid, each with little data of its own."""
+        return (
+            self.positions is not None
+            and len(self.positions.axes) > 1
+            and self.features.shape[1] >= LARGE_GRID
+            and self.features.shape[2] <= LITTLE_DATA
+        )
 
     def dense(self) -> "Tokens":
-        """The same tokens with data and position joined (and projected): plain features that a norm or a linear map can take.
+        """The same tokens with all parts joined, projected and normed: plain features that a linear map can take.
 
         Features behind the mask are zeroed first, so that nothing that lies there reaches a value or a gradient.
 
         A projection is applied to the data and to each per-axis table by itself, and the results are added: what comes
-        out is `project(concat(features, position))`, but the position channels are never copied to every token.
+        out is `project(concat(features, position, constant))`, but the position channels are never copied to every token.
         """
         features = self.features
         if self.mask is not None:
             features = features.masked_fill(~self.mask[..., None], 0)
-        if self.project is None:
-            if self.positions is not None:
-                tables = self.positions.dense().to(features.dtype).expand(len(features), -1, -1)
-                features = torch.cat([features, tables], -1)
-            return replace(self, features=features, positions=None)
-        width = features.shape[-1]
-        weight = self.project.weight
-        projected = F.linear(features, weight[:, :width], self.project.bias)
+        joined = self._beside(features) if self.project is None else self._projected(features, self.project)
+        if self.norm is not None:
+            joined = self.norm(joined)
+        return replace(self, features=joined, positions=None, constant=None, project=None, norm=None)
+
+    def _beside(self, features: Float[Tensor, "b m c"]) -> Float[Tensor, "b m d"]:
+        """Features, positions and constant channels side by side."""
+        parts = [features]
         if self.positions is not None:
-            projected = projected + self.positions.projected(weight[:, width:])
-        return replace(self, features=projected, positions=None, project=None)
+            parts.append(self.positions.dense().to(features.dtype).expand(len(features), -1, -1))
+        if self.constant is not None:
+            parts.append(self.constant.to(features.dtype).expand(*features.shape[:2], -1))
+        return torch.cat(parts, -1) if len(parts) > 1 else features
+
+    def _projected(self, features: Float[Tensor, "b m c"], project: nn.Linear) -> Float[Tensor, "b m d"]:
+        """The same, mapped to another width part by part."""
+        data, positions, constant = self.columns(project.weight)
+        projected = F.linear(features, data, project.bias)
+        if self.positions is not None:
+            projected = projected + self.positions.projected(positions)
+        return projected if self.constant is None else projected + constant @ self.constant
+
+    def columns(self, weight: Float[Tensor, "d c"]) -> tuple[Float[Tensor, "d _"], Float[Tensor, "d _"], Float[Tensor, "d _"]]:
+        """The columns of a weight that meet the features, the positions and the constant channels."""
+        widths = [self.features.shape[-1], 0 if self.positions is None else self.positions.width, 0 if self.constant is None else len(self.constant)]
+        data, positions, constant = weight.split(widths, -1)
+        return data, positions, constant
 
     def to_batch(self, x: Shaped[Tensor, "b ..."], batch: int) -> Shaped[Tensor, "B ..."]:
         """Puts one entry a row of these tokens into its place in the whole batch; rows without the modality read zero."""

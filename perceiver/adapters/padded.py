@@ -4,6 +4,7 @@ Letters: b rows, t frames, c colours, y x rows and columns, s samples, k classes
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -141,9 +142,9 @@ class Padded(Adapter):
 
     def forward(self, payload: Tensor, mask: Bool[Tensor, "b ..."] | None = None) -> Tokens:
         """Tokens of the common width."""
-        tokens = self.adapter(payload, mask).dense()
-        features = torch.cat([tokens.features, self.padding.expand(*tokens.features.shape[:2], -1)], -1)
-        if self.hidden:
-            drawn = torch.rand(features.shape[:2], device=features.device) < self.hidden
-            features = torch.where(drawn[..., None], self.token, features)
-        return Tokens(features, tokens.grid, mask=tokens.mask)
+        tokens = replace(self.adapter(payload, mask), constant=self.padding[0])
+        if not self.hidden:
+            return tokens
+        tokens = tokens.dense()
+        drawn = torch.rand(tokens.features.shape[:2], device=tokens.features.device) < self.hidden
+        return replace(tokens, features=torch.where(drawn[..., None], self.token, tokens.features))

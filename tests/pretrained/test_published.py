@@ -9,6 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+import perceiver.tokens
 from perceiver.pretrained.architectures import ARCHITECTURES, PUBLISHED, architecture
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.semantics import semantics
@@ -110,7 +111,9 @@ def to(batch: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-def test_the_numbers_are_those_of_transformers(case, dtype, tolerance):
+@pytest.mark.parametrize("large_grid", [1, 10**9], ids=["in parts", "joined"])
+def test_the_numbers_are_those_of_transformers(case, dtype, tolerance, large_grid, monkeypatch):
+    monkeypatch.setattr(perceiver.tokens, "LARGE_GRID", large_grid)
     theirs = reference(case)
     model, batch = ours(case, theirs).to(dtype), to(CASES[case][2](), dtype)
     expected, found = answers(theirs.to(dtype), batch), our_answers(model, batch)

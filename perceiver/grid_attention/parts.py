@@ -1,0 +1,151 @@
+"""Tokens of a grid, their norm, keys and values, taken apart: what the data, each axis and a constant add to them.
+
+Letters: b batch, h heads, n queries, m tokens, c data channels, d width of a token, e head width of queries and keys, w of values, r places of an
+axis.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from perceiver.grid_attention.operator import grid_sums
+from perceiver.tokens import Tokens
+
+NEVER = -1e30  # added to the score of a token that may not be attended: finite, and far below all others
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is added up to make an array of the grid, each (_, d).
+
+    Attributes:
+        data: by channel of the data.
+        axes: by place of each axis.
+        constant: the same everywhere.
+    """
+
+    data: Float[Tensor, "c d"]
+    axes: Sequence[Float[Tensor, "_ d"]]
+    constant: Float[Tensor, " d"]
+
+
+class GridParts:
+    """Normed tokens on a grid: inv (data + row + column + ...) + constant, with inv one over the standard deviation of each token.
+
+    Args:
+        tokens: with positions of at least one axis. Those without a norm have inv = 1.
+        dtype: of all that is computed.
+    """
+
+    def __init__(self, tokens: Tokens, dtype: torch.dtype) -> None:
+        assert tokens.positions is not None
+        self.shape = [len(table) for table in tokens.positions.axes]
+        features = tokens.features if tokens.mask is None else tokens.features.masked_fill(~tokens.mask[..., None], 0)
+        self.x = features.to(dtype).transpose(1, 2)
+        self.alive = None if tokens.mask is None else tokens.mask.any(1)
+        self.bias = None if tokens.mask is None else torch.where(tokens.mask, 0.0, NEVER).to(dtype)
+        raw = _raw(tokens, dtype)
+        if tokens.norm is None:
+            self.inv = torch.ones_like(self.x[:, 0])
+            self.parts, self.gain, self.shift = raw, None, raw.constant
+        else:
+            norm = tokens.norm
+            self.parts = _centred(raw)
+            self.inv = _inverse_deviation(self.x, self.parts, norm.eps)
+            self.gain = None if norm.weight is None else norm.weight.to(dtype)
+            self.shift = torch.zeros_like(raw.constant) if norm.bias is None else norm.bias.to(dtype)
+
+    def through(self, linear: nn.Linear) -> Parts:
+        """The parts of `linear(tokens)`; all but the constant are to be multiplied by inv."""
+        weight = linear.weight.to(self.x.dtype)
+        constant = weight @ self.shift
+        if linear.bias is not None:
+            constant = constant + linear.bias.to(self.x.dtype)
+        gained = weight if self.gain is None else weight * self.gain
+        return Parts(self.parts.data @ gained.T, [table @ gained.T for table in self.parts.axes], constant)
+
+
+def _raw(tokens: Tokens, dtype: torch.dtype) -> Parts:
+    """The parts of tokens before their norm."""
+    assert tokens.positions is not None
+    width = tokens.features.shape[-1] + tokens.positions.width + (0 if tokens.constant is None else len(tokens.constant))
+    if tokens.project is None:
+        weight, bias = torch.eye(width, dtype=dtype, device=tokens.features.device), None
+    else:
+        weight, bias = tokens.project.weight.to(dtype), tokens.project.bias
+    data, positions, constant = tokens.columns(weight)
+    fixed = torch.zeros_like(weight[:, 0]) if bias is None else bias.to(dtype)
+    if tokens.constant is not None:
+        fixed = fixed + constant @ tokens.constant.to(dtype)
+    return Parts(data.T, tokens.positions.tables(positions), fixed)
+
+
+def _centred(parts: Parts) -> Parts:
+    """Less their mean over the channels, so that the norm has no mean left to take away; the constant goes to the first axis."""
+    first, *others = ((table - table.mean(-1, keepdim=True)) for table in parts.axes)
+    data, constant = parts.data - parts.data.mean(-1, keepdim=True), parts.constant - parts.constant.mean()
+    return Parts(data, [first + constant, *others], torch.zeros_like(constant))
+
+
+def _inverse_deviation(x: Float[Tensor, "b c m"], parts: Parts, eps: float) -> Float[Tensor, "b m"]:
+    """One over the standard deviation of each token: its square is a quadratic form of the data, with tables for what the axes add."""
+    width, shape = parts.data.shape[1], [len(table) for table in parts.axes]
+    linear = _over_the_grid([table @ parts.data.T for table in parts.axes], shape)
+    square = _over_the_grid([table.square().sum(-1, keepdim=True) for table in parts.axes], shape)[0]
+    for (i, one), (j, other) in combinations(enumerate(parts.axes), 2):
+        view = [len(one) if axis == i else len(other) if axis == j else 1 for axis in range(len(shape))]
+        square = square + 2 * (one @ other.T).view(view).expand(shape).flatten()
+    form = torch.einsum("cd,bdm->bcm", parts.data @ parts.data.T, x)
+    variance = ((form + 2 * linear) * x).sum(1) + square
+    return (variance.clamp_min(0) / width + eps).rsqrt()
+
+
+def _over_the_grid(tables: Sequence[Float[Tensor, "_ k"]], shape: Sequence[int]) -> Float[Tensor, "k m"]:
+    """The sum of one table an axis, at each place of the grid."""
+    views = []
+    for axis, table in enumerate(tables):
+        view = [1] * len(shape)
+        view[axis] = shape[axis]
+        views.append(table.T.reshape(-1, *view))
+    return reduce(torch.add, views).flatten(1)
+
+
+def read_grid(
+    q: Float[Tensor, "b h n e"], grid: GridParts, to_k: nn.Linear, to_v: nn.Linear
+) -> tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]:
+    """What queries read of a grid, softmax(q k' / sqrt(e)) v, and the logarithm of the sum of the exponentials of their scores.
+
+    A row of the batch with nothing to attend to reads zero, and its logarithm is -inf.
+    """
+    heads, queries = q.shape[1:3]
+    q = q * q.shape[-1] ** -0.5
+    keys, values = grid.through(to_k), grid.through(to_v)
+    a, *by_axis = (torch.einsum("bhne,rhe->bhnr", q, rearrange(part, "r (h e) -> r h e", h=heads)).flatten(1, 2) for part in (keys.data, *keys.axes))
+    rows = reduce(lambda all_axes, axis: (all_axes[..., None] + axis[:, :, None]).flatten(2), by_axis[:-1]) if by_axis[:-1] else None
+    if rows is None:
+        rows = torch.zeros_like(by_axis[0][..., :1])
+    lse, sums, by_row, by_col = grid_sums(a, rows, by_axis[-1], grid.x, grid.inv, grid.bias)
+    marginals = [*_marginals(by_row, grid.shape[:-1]), by_col]
+    out = sum(
+        torch.einsum("bhnr,rhw->bhnw", marginal.unflatten(1, (heads, queries)), rearrange(part, "r (h w) -> r h w", h=heads))
+        for marginal, part in zip((sums, *marginals), (values.data, *values.axes), strict=True)
+    )
+    out = out + rearrange(values.constant, "(h w) -> h 1 w", h=heads)
+    lse = lse.unflatten(1, (heads, queries)) + torch.einsum("bhne,he->bhn", q, rearrange(keys.constant, "(h e) -> h e", h=heads))
+    if grid.alive is not None:
+        dead = ~grid.alive[:, None, None]
+        out, lse = out.masked_fill(dead[..., None], 0), lse.masked_fill(dead, -torch.inf)
+    return out, lse
+
+
+def _marginals(by_row: Float[Tensor, "b n r"], shape: Sequence[int]) -> list[Float[Tensor, "b n _"]]:
+    """The sums over each axis but the last, of sums over rows."""
+    whole = by_row.unflatten(-1, list(shape)) if shape else by_row
+    axes = range(2, 2 + len(shape))
+    return [whole.sum([other for other in axes if other != axis]) if len(shape) > 1 else whole for axis in axes]
