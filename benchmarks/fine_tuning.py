@@ -4,9 +4,9 @@
     python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from these weights, in one of the ways below, seed 0
     python benchmarks/fine_tuning.py report --made "where, day" what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 
-Everything has the model, augmentation and optimizer of `configs/mixed.yaml`. The sums of digits hold MNIST's pictures and the recordings of the
-spoken digits, so they are not among what those two are pretrained on; the sums themselves are pretrained on both. An adapter that the pretraining did
-not have starts anew, and so do queries and head of the target.
+Everything has the model and augmentation of `configs/mixed.yaml`, and its optimizer, with the learning rate that suits each way. The sums of digits
+hold MNIST's pictures and the recordings of the spoken digits, so they are not among what those two are pretrained on; the sums themselves are
+pretrained on both. An adapter that the pretraining did not have starts anew, and so do queries and head of the target.
 
 - `scratch`: everything starts anew;
 - `all`: everything that was pretrained is loaded, and all of it learns, for a third of the steps;
@@ -55,18 +55,20 @@ class Way:
 
     Args:
         color: of its curve.
+        learning_rate: the best of a few, by validation; docs/log.md has the others.
         frozen: parts that never learn.
     """
 
     color: str
+    learning_rate: float
     frozen: tuple[str, ...] = ()
 
 
 WAYS = {
-    "scratch": Way("0.5"),
-    "all": Way("#d62728"),
-    "small": Way("#2ca02c", frozen=("cross_attends", "stacks", "decoder")),
-    "head": Way("#9467bd", frozen=("encoder",)),
+    "scratch": Way("0.5", 2e-3),
+    "all": Way("#d62728", 4e-3),
+    "small": Way("#2ca02c", 4e-3, frozen=("cross_attends", "stacks", "decoder")),
+    "head": Way("#9467bd", 4e-3, frozen=("encoder",)),
 }
 VALIDATIONS = 20
 SEEDS = (0, 1, 2)
@@ -127,6 +129,7 @@ def tune(target: str, how: str, seed: int) -> None:
     """Trains on the target."""
     content = config([target], steps(target, how), RUNS / f"{target}_{how}_{seed}", seed)
     content["trainer"]["limit_val_batches"] = 4  # a thousand rows; the test has all
+    content["model"]["init_args"]["learning_rate"] = WAYS[how].learning_rate
     if how != "scratch":
         source = pretrained(target) / "checkpoints/best.ckpt"
         if not source.exists():

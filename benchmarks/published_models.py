@@ -1,8 +1,8 @@
 """The six published architectures at their published sizes, beside transformers: time and peak memory of forward and training step, same numbers.
 
-    python benchmarks/published_models.py [NAME ...] [--repeats 3] [--threads 2] [--json FILE]
+    python benchmarks/published_models.py [NAME ...] [--repeats 3] [--threads 2] [--json FILE] [--record "where, day"]
 
-What was measured last is in results/published_models.json.
+`--record` keeps what was measured, with where and when, in results/published_models.json, and writes the table of docs/fine_tuning.md.
 
 Weights are random, and the same on both sides. Each measurement runs in a process of its own, one after the other, ours and theirs in turn;
 times are medians, and memory is the greatest that the process ever held. The autoencoder writes a sixteenth of the places, since transformers
@@ -33,6 +33,8 @@ HUB = {
     "flow": "deepmind/optical-flow-perceiver",
     "multimodal": "deepmind/multimodal-perceiver",
 }
+RECORDED, PAGE = Path("benchmarks/results/published_models.json"), Path("docs/fine_tuning.md")
+START, STOP = "<!-- the published models beside transformers -->", "<!-- end of the published models -->"
 PLACES = {"image": torch.arange(0, 803_264, 16), "audio": torch.arange(0, 1_920, 16)}
 
 
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--record", metavar="WHERE", help="on what hardware, and when")
     parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -150,6 +153,42 @@ def main() -> None:
                 results.append({"name": name, "kind": kind, "distance": far, "threads": options.threads, **found})
                 if options.json:
                     options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.record:
+        record(results, options.record)
+
+
+def record(results: list[dict[str, Any]], made: str) -> None:
+    """Keeps what was measured in the place of what was measured before, and writes the page's table."""
+    kept = {(one["name"], one["kind"]): one for one in json.loads(RECORDED.read_text())}
+    kept.update({(one["name"], one["kind"]): one | {"made": made} for one in results})
+    RECORDED.write_text(json.dumps(list(kept.values()), indent=1) + "\n")
+    PAGE.write_text(page(PAGE.read_text()))
+
+
+def page(text: str) -> str:
+    """The page on fine-tuning with the table in its place."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """A line a model: seconds, and the most memory, of a forward pass and of a training step."""
+    places = sorted({f"{one['made']}, {one['threads']} thread{'s' if one['threads'] > 1 else ''}" for one in results})
+    rows = {(one["name"], one["kind"]): one for one in results}
+    lines = [
+        f"Made by `python benchmarks/published_models.py` on {'; '.join(places)}. Outputs differ by at most "
+        f"{max(one['distance'] for one in results):.0e} of their norm.",
+        "",
+        "| model | forward, s: ours | transformers | MB: ours | transformers | step, s: ours | transformers | MB: ours | transformers |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(one["name"] for one in results):
+        cells = [name]
+        for kind in ("forward", "train"):
+            mine, other = rows[name, kind]["ours"], rows[name, kind]["transformers"]
+            cells += [f"{median(one['seconds']):.1f}" for one in (mine, other)] + [f"{one['megabytes']:,.0f}" for one in (mine, other)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def line(name: str, kind: str, found: dict[str, dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ Letters: b batch, h heads, n queries, m context tokens, e head width of queries 
 d query width, c context width, s segments.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -97,22 +98,24 @@ def attend_beside(
     out: Float[Tensor, "b h n w"],
     lse: Float[Tensor, "b h n"],
 ) -> Float[Tensor, "b h n w"]:
-    """`attend` to k and v, beside what each query has read elsewhere already.
-
-    That stands among the keys as one more, whose score is lse: one channel more gives it to each query, and one more value tells its weight.
-    """
-    alive = lse.isfinite()
-    score = lse.masked_fill(~alive, 0) * q.shape[-1] ** 0.5
-    width = q.shape[-1] + 1
-    q = torch.cat([q, score[..., None]], -1) * (width / (width - 1)) ** 0.5  # the scale is that of the true width
-    k = torch.cat([F.pad(k, (0, 1)), F.pad(torch.ones_like(k[..., :1, :1]), (width - 1, 0))], -2)
-    v = torch.cat([F.pad(v, (0, 1)), F.pad(torch.ones_like(v[..., :1, :1]), (v.shape[-1], 0))], -2)
-    if mask is not None or not alive.all():
-        mask = torch.ones_like(k[:, :1, None, :-1, 0], dtype=torch.bool) if mask is None else mask
-        shape = (*torch.broadcast_shapes(mask.shape[:-1], alive.shape), -1)
-        mask = torch.cat([mask.expand(shape), alive[..., None].expand(shape)], -1)
+    """`attend` to k and v, beside what each query has read elsewhere already: that is one key more, and one more value tells its weight."""
+    q, k, mask = with_key(q, k, mask, lse)
+    v = torch.cat([F.pad(v, (0, 1)), F.pad(v.new_ones(*v.shape[:2], 1, 1), (v.shape[-1], 0))], -2)
     read = _attend_to_finite(q, k, v, mask, 0.0)
     return read[..., :-1] + read[..., -1:] * out
+
+
+def with_key(
+    q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], mask: Bool[Tensor, " b #h #n m"] | None, lse: Float[Tensor, "b h n"]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Queries and keys with one key more, whose score is lse: one channel more gives it to each query. Where that is -inf, it may not be attended."""
+    width, alive = q.shape[-1], lse.isfinite()
+    score = lse.masked_fill(~alive, 0) * width**0.5
+    q = torch.cat([q, score[..., None]], -1) * ((width + 1) / width) ** 0.5  # the scale stays that of the true width
+    k = torch.cat([F.pad(k, (0, 1)), F.pad(k.new_ones(*k.shape[:2], 1, 1), (width, 0))], -2)
+    before = k.new_ones((len(k), 1, 1, k.shape[-2] - 1), dtype=torch.bool) if mask is None else mask
+    shape = torch.broadcast_shapes(before.shape[:-1], alive.shape)
+    return q, k, torch.cat([before.expand(*shape, -1), alive[..., None].expand(*shape, -1)], -1)
 
 
 def soft_weights(
@@ -203,13 +206,11 @@ class Attention(Described):
             mask: True = may be attended, for a tensor context; tokens carry their own.
             rotate: turns queries and keys by their positions, such as `perceiver.Rotary`.
         """
-        dropout = self.dropout if self.training else 0.0
-        grids = {} if isinstance(context, Tensor) or rotate is not None or dropout else {n: t for n, t in context.items() if t.in_parts}
-        if grids and not isinstance(context, Tensor):
-            out = self._read(x, grids, {name: tokens for name, tokens in context.items() if name not in grids})
+        if not isinstance(context, Tensor) and (apart := self._apart(context, rotate))[0]:
+            out = self._read(x, *apart)
         else:
             q, k, v, mask = self.project(x, context, mask, rotate)
-            out = _attend_to_finite(q, k, v, mask, dropout)
+            out = _attend_to_finite(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.to_out(rearrange(out, "b h n w -> b n (h w)").to(x.dtype))
 
     def _read(self, x: Tensor, grids: Mapping[str, Tokens], others: Mapping[str, Tokens]) -> Float[Tensor, "b h n w"]:
@@ -230,6 +231,33 @@ class Attention(Described):
         if tokens.rows is None:
             return out, lse
         return tokens.to_batch(out, len(q)), lse.new_full((len(q), *lse.shape[1:]), -torch.inf).index_copy(0, tokens.rows, lse)
+
+    def mass(self, x: Tensor, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None) -> dict[str, Float[Tensor, "b h n"]]:
+        """How the attention of a call is shared out between the segments of its context, in their order; no weight is ever held."""
+        if isinstance(context, Tensor):
+            q, k, _, mask = self.project(x, context, mask, rotate)
+            return {"context": segment_mass(q, k, [k.shape[-2]], mask)[..., 0]}
+        grids, others = self._apart(context, rotate)
+        q, k, _, mask = self.project(x, others, rotate=rotate)
+        sizes = [math.prod(tokens.grid) for tokens in others.values()]
+        if not grids:
+            return dict(zip(others, segment_mass(q, k, sizes, mask).unbind(-1), strict=True))
+        q, k = q.float(), k.float()
+        with torch.autocast(x.device.type, enabled=False):
+            read = {name: self._read_grid(q, tokens) for name, tokens in grids.items()}
+            _, lse = merge(list(read.values()))
+            q, k, mask = with_key(q, k, mask, lse)
+            *beside, together = segment_mass(q, k, [*sizes, 1], mask).unbind(-1)
+            # Where nothing can be read, both are -inf, and their difference is no number.
+            found = {name: together * torch.exp(one - lse).nan_to_num(0) for name, (_, one) in read.items()}
+        found.update(zip(others, beside, strict=True))
+        return {name: found[name] for name in context}
+
+    def _apart(self, context: Mapping[str, Tokens], rotate: Rotate | None) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
+        """The segments that are read in parts, and the others. Weights that are dropped, or turned, one by one must be there one by one."""
+        joined = rotate is not None or (self.training and self.dropout > 0)
+        grids = {} if joined else {name: tokens for name, tokens in context.items() if tokens.in_parts}
+        return grids, {name: tokens for name, tokens in context.items() if name not in grids}
 
     def project(
         self, x: Tensor, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None

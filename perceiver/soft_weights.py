@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from perceiver.attention import Attention, attention_layers, segment_mass, soft_weights
+from perceiver.attention import Attention, attention_layers, soft_weights
 
 OverHeads = Callable[[Float[Tensor, "b h ..."]], Tensor]
 CHUNK = 256  # queries whose weights are held for all heads at a time
@@ -126,11 +126,9 @@ def _grids(context: Any) -> dict[str, tuple[int, ...]]:
 def _attention_mass(
     name: str, layer: Attention, x: Tensor, context: Any, mask: Tensor | None = None, rotate: Any = None, *, over_heads: OverHeads
 ) -> AttentionMass:
-    if not (grids := _grids(context)):
+    if not _grids(context):
         return AttentionMass(name, {})
-    q, k, _, mask = layer.project(x, context, mask, rotate)
-    mass = over_heads(segment_mass(q, k, [torch.Size(grid).numel() for grid in grids.values()], mask))
-    return AttentionMass(name, dict(zip(grids, mass.unbind(-1), strict=True)))
+    return AttentionMass(name, {segment: over_heads(mass) for segment, mass in layer.mass(x, context, mask, rotate).items()})
 
 
 def _attention_map(

@@ -1,6 +1,10 @@
 """Small models and batches that several tests share. Sizes are different small primes, so that no two axes can be mistaken for one another."""
 
+import inspect
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -57,6 +61,21 @@ def three_adapters() -> dict[str, Adapter]:
         "audio": AudioPatches(50, 1.3, patch=5, num_bands=3),
         "text": TextBytes(BYTES, 7),
     }
+
+
+def in_a_process_without_shape_checks(test: Callable[[], None]) -> Callable[[], None]:
+    """Marks a test of a whole model in the hands of the compiler, which cannot see through the checked constructors of dataclasses either."""
+    if os.environ.get("JAXTYPING_DISABLE"):
+        return compiles(test)
+
+    def run() -> None:
+        where = f"{inspect.getfile(test)}::{test.__name__}"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", where]
+        done = subprocess.run(command, env=os.environ | {"JAXTYPING_DISABLE": "1"}, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+    run.__doc__ = test.__doc__
+    return compiles(run)
 
 
 def small_encoder(**options: Any) -> Encoder:

@@ -7,7 +7,6 @@ axis.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import combinations
 
 import torch
 from einops import rearrange
@@ -98,9 +97,10 @@ def _inverse_deviation(x: Float[Tensor, "b c m"], parts: Parts, eps: float) -> F
     width, shape = parts.data.shape[1], [len(table) for table in parts.axes]
     linear = _over_the_grid([table @ parts.data.T for table in parts.axes], shape)
     square = _over_the_grid([table.square().sum(-1, keepdim=True) for table in parts.axes], shape)[0]
-    for (i, one), (j, other) in combinations(enumerate(parts.axes), 2):
-        view = [len(one) if axis == i else len(other) if axis == j else 1 for axis in range(len(shape))]
-        square = square + 2 * (one @ other.T).view(view).expand(shape).flatten()
+    for j, other in enumerate(parts.axes):
+        for i, one in enumerate(parts.axes[:j]):
+            view = [size if axis in (i, j) else 1 for axis, size in enumerate(shape)]
+            square = square + 2 * (one @ other.T).view(view).expand(shape).flatten()
     form = torch.einsum("cd,bdm->bcm", parts.data @ parts.data.T, x)
     variance = ((form + 2 * linear) * x).sum(1) + square
     return (variance.clamp_min(0) / width + eps).rsqrt()
