@@ -18,6 +18,7 @@ namespace {
 
 constexpr int W = 16;          // floats of a vector
 constexpr int QB = 8;          // queries of a block
+constexpr int HALF = 2;
 constexpr int64_t TILE = 512;  // tokens of a tile, about
 constexpr int64_t SUPER = 32;  // queries that one task of the forward pass takes through all tiles
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
@@ -135,24 +136,8 @@ struct Running {
     V total[QB];
 };
 
-// One tile for one block of queries; `first` is its first row, `shift` (QB R) keeps what the weights of each row are relative to.
-void forward_tile(const Grid& g, const Forward& f, int64_t first, int64_t count, Running& now, float* shift, float* s) {
-    const int64_t start = first * g.Q, tokens = count * g.Q;
-    scores(g, f.a, f.x + start, tokens, s);
-    V big[QB];
-    for (int q = 0; q < QB; ++q) big[q] = all(LOWEST);
-    for (int64_t r = 0; r < count; ++r)
-        for (int64_t t = 0; t < g.Q; t += W) {
-            const int64_t at = start + r * g.Q + t;
-            const V inv = load(f.inv + at) * LOG2E;
-            for (int q = 0; q < QB; ++q) {
-                float* place = s + q * tokens + r * g.Q + t;
-                V u = (load(place) + load(f.col + q * g.Q + t) + f.row[q * g.R + first + r]) * inv;
-                if (f.bias) u += load(f.bias + at);
-                big[q] = greater(big[q], u);
-                store(place, u);
-            }
-        }
+// The shift follows the greatest score of each query so far, and what was summed up before with it.
+void raise(const Grid& g, const Forward& f, const V* big, Running& now) {
     for (int q = 0; q < QB; ++q) {
         const float m = greatest(big[q]);
         if (m > now.top[q]) {
@@ -163,23 +148,70 @@ void forward_tile(const Grid& g, const Forward& f, int64_t first, int64_t count,
             now.top[q] = m;
         }
     }
-    for (int64_t r = 0; r < count; ++r) {
-        V across[QB] = {};
+}
+
+// One tile for one block of queries; `first` is its first row, `shift` (QB R) keeps what the weights of each row are relative to.
+//
+// C is the number of channels where it is small and known, and 0 where it is not: few channels are multiplied and summed up on the way, many of them in
+// blocks by themselves.
+template <int C>
+void forward_tile(const Grid& g, const Forward& f, int64_t first, int64_t count, Running& now, float* shift, float* s) {
+    const int64_t start = first * g.Q, tokens = count * g.Q;
+    if (!C) scores(g, f.a, f.x + start, tokens, s);
+    V big[QB];
+    for (int q = 0; q < QB; ++q) big[q] = all(LOWEST);
+    for (int64_t r = 0; r < count; ++r)
         for (int64_t t = 0; t < g.Q; t += W) {
-            const V inv = load(f.inv + start + r * g.Q + t);
+            const int64_t at = start + r * g.Q + t;
+            const V inv = load(f.inv + at) * LOG2E;
+            V x[C + 1];
+            for (int c = 0; c < C; ++c) x[c] = load(f.x + c * g.M + at);
             for (int q = 0; q < QB; ++q) {
                 float* place = s + q * tokens + r * g.Q + t;
-                V p = exp2_of(load(place) - now.top[q]);
-                now.total[q] += p;
-                p *= inv;
-                across[q] += p;
-                store(f.cols + q * g.Q + t, load(f.cols + q * g.Q + t) + p);
-                store(place, p);
+                V u = load(f.col + q * g.Q + t) + f.row[q * g.R + first + r];
+                if (!C) u += load(place);
+                for (int c = 0; c < C; ++c) u += f.a[q * C + c] * x[c];
+                u *= inv;
+                if (f.bias) u += load(f.bias + at);
+                big[q] = greater(big[q], u);
+                store(place, u);
             }
         }
-        for (int q = 0; q < QB; ++q) f.rows[q * g.R + first + r] = sum(across[q]), shift[q * g.R + first + r] = now.top[q];
+    raise(g, f, big, now);
+    for (int from = 0; from < QB; from += HALF) {
+        V sums[HALF][C + 1] = {}, total[HALF] = {};
+        float top[HALF];
+        for (int h = 0; h < HALF; ++h) top[h] = now.top[from + h];
+        for (int64_t r = 0; r < count; ++r) {
+            V across[HALF] = {};
+            for (int64_t t = 0; t < g.Q; t += W) {
+                const int64_t at = start + r * g.Q + t;
+                const V inv = load(f.inv + at);
+                V x[C + 1];
+                for (int c = 0; c < C; ++c) x[c] = load(f.x + c * g.M + at);
+                for (int h = 0; h < HALF; ++h) {
+                    const int q = from + h;
+                    float* place = s + q * tokens + r * g.Q + t;
+                    V p = exp2_of(load(place) - top[h]);
+                    total[h] += p;
+                    p *= inv;
+                    across[h] += p;
+                    store(f.cols + q * g.Q + t, load(f.cols + q * g.Q + t) + p);
+                    for (int c = 0; c < C; ++c) sums[h][c] += p * x[c];
+                    if (!C) store(place, p);
+                }
+            }
+            for (int h = 0; h < HALF; ++h) {
+                const int64_t at = (from + h) * g.R + first + r;
+                f.rows[at] = sum(across[h]), shift[at] = top[h];
+            }
+        }
+        for (int h = 0; h < HALF; ++h) {
+            now.total[from + h] += total[h];
+            for (int c = 0; c < C; ++c) f.sums[(from + h) * C + c] += sum(sums[h][c]);
+        }
     }
-    gather(g, s, f.x + start, tokens, f.sums);
+    if (!C) gather(g, s, f.x + start, tokens, f.sums);
 }
 
 struct Backward {
@@ -231,6 +263,7 @@ void grid_forward(int64_t B, int64_t N, int64_t R, int64_t Q, int64_t C, const f
                   const float* inv, const float* bias, float* lse, float* sums, float* rows, float* cols, int threads) {
     const Grid g{N, R, Q, C, R * Q};
     const int64_t supers = (N + SUPER - 1) / SUPER, height = std::max<int64_t>(1, TILE / Q);
+    const auto tile = C == 1 ? forward_tile<1> : C == 2 ? forward_tile<2> : C == 3 ? forward_tile<3> : C == 4 ? forward_tile<4> : forward_tile<0>;
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> s(QB * height * Q), shift(SUPER * R);
@@ -249,7 +282,7 @@ void grid_forward(int64_t B, int64_t N, int64_t R, int64_t Q, int64_t C, const f
                 for (int q = 0; q < QB; ++q) one.top[q] = -std::numeric_limits<float>::infinity(), one.total[q] = all(0);
             for (int64_t r = 0; r < R; r += height)
                 for (int64_t n = from; n < until; n += QB)
-                    forward_tile(g, block(n), r, std::min(height, R - r), now[(n - from) / QB], shift.data() + (n - from) * R, s.data());
+                    tile(g, block(n), r, std::min(height, R - r), now[(n - from) / QB], shift.data() + (n - from) * R, s.data());
             for (int64_t n = from; n < until; ++n) {
                 const Running& one = now[(n - from) / QB];
                 const int q = (n - from) % QB;
