@@ -219,39 +219,72 @@ struct Backward {
     float *d_a, *d_row, *d_col, *d_x, *d_inv;
 };
 
-// One tile for one block of queries. With G = g_sums.x + g_rows + g_cols, the gradient of a score is p (inv G - delta).
+// One tile for one block of queries. With G = g_sums.x + g_rows + g_cols, the gradient of a score is p (inv G - delta). C as in forward_tile; X says
+// whether x has a gradient, which few channels add to on the way.
+template <int C, bool X>
 void backward_tile(const Grid& g, const Backward& f, int64_t first, int64_t count, float* s, float* z) {
     const int64_t start = first * g.Q, tokens = count * g.Q;
-    scores(g, f.a, f.x + start, tokens, s);
-    scores(g, f.g_sums, f.x + start, tokens, z);
-    for (int64_t r = 0; r < count; ++r) {
-        V across[QB] = {};
-        for (int64_t t = 0; t < g.Q; t += W) {
-            const int64_t at = start + r * g.Q + t;
-            const V inv = load(f.inv + at);
-            V d_inv = {};
-            for (int q = 0; q < QB; ++q) {
-                float *place = s + q * tokens + r * g.Q + t, *other = z + q * tokens + r * g.Q + t;
-                const V u = load(place) + load(f.col + q * g.Q + t) + f.row[q * g.R + first + r];
-                const V G = load(other) + load(f.g_cols + q * g.Q + t) + f.g_rows[q * g.R + first + r];
-                V score = u * inv * LOG2E - f.lse[q] * LOG2E;
-                if (f.bias) score += load(f.bias + at);
-                const V p = exp2_of(score), d_score = p * (inv * G - f.delta[q]), d_u = d_score * inv;
-                across[q] += d_u;
-                store(f.d_col + q * g.Q + t, load(f.d_col + q * g.Q + t) + d_u);
-                d_inv += d_score * u + p * G;
-                store(place, d_u);
-                store(other, p * inv);
+    if (!C) scores(g, f.a, f.x + start, tokens, s), scores(g, f.g_sums, f.x + start, tokens, z);
+    for (int from = 0; from < QB; from += HALF) {
+        V sums[HALF][C + 1] = {};
+        for (int64_t r = 0; r < count; ++r) {
+            V across[HALF] = {};
+            for (int64_t t = 0; t < g.Q; t += W) {
+                const int64_t at = start + r * g.Q + t;
+                const V inv = load(f.inv + at);
+                V x[C + 1], d_x[C + 1] = {}, d_inv = {};
+                for (int c = 0; c < C; ++c) x[c] = load(f.x + c * g.M + at);
+                for (int h = 0; h < HALF; ++h) {
+                    const int q = from + h;
+                    float *place = s + q * tokens + r * g.Q + t, *other = z + q * tokens + r * g.Q + t;
+                    V u = load(f.col + q * g.Q + t) + f.row[q * g.R + first + r];
+                    V G = load(f.g_cols + q * g.Q + t) + f.g_rows[q * g.R + first + r];
+                    if (!C) u += load(place), G += load(other);
+                    for (int c = 0; c < C; ++c) u += f.a[q * C + c] * x[c], G += f.g_sums[q * C + c] * x[c];
+                    V score = u * inv * LOG2E - f.lse[q] * LOG2E;
+                    if (f.bias) score += load(f.bias + at);
+                    const V p = exp2_of(score), d_score = p * (inv * G - f.delta[q]), d_u = d_score * inv;
+                    across[h] += d_u;
+                    store(f.d_col + q * g.Q + t, load(f.d_col + q * g.Q + t) + d_u);
+                    d_inv += d_score * u + p * G;
+                    for (int c = 0; c < C; ++c) {
+                        sums[h][c] += d_u * x[c];
+                        if (X) d_x[c] += f.a[q * C + c] * d_u + f.g_sums[q * C + c] * (p * inv);
+                    }
+                    if (!C) store(place, d_u), store(other, p * inv);
+                }
+                if (f.d_inv) store(f.d_inv + at, load(f.d_inv + at) + d_inv);
+                if (X)
+                    for (int c = 0; c < C; ++c) store(f.d_x + c * g.M + at, load(f.d_x + c * g.M + at) + d_x[c]);
             }
-            if (f.d_inv) store(f.d_inv + at, load(f.d_inv + at) + d_inv);
+            for (int h = 0; h < HALF; ++h) f.d_row[(from + h) * g.R + first + r] = sum(across[h]);
         }
-        for (int q = 0; q < QB; ++q) f.d_row[q * g.R + first + r] = sum(across[q]);
+        for (int h = 0; h < HALF; ++h)
+            for (int c = 0; c < C; ++c) f.d_a[(from + h) * C + c] += sum(sums[h][c]);
     }
+    if (C) return;
     gather(g, s, f.x + start, tokens, f.d_a);
-    if (f.d_x) {
+    if (X) {
         scatter(g, s, f.a, tokens, f.d_x + start);
         scatter(g, z, f.g_sums, tokens, f.d_x + start);
     }
+}
+
+auto chosen_forward(int64_t channels) {
+    return channels == 1   ? forward_tile<1>
+           : channels == 2 ? forward_tile<2>
+           : channels == 3 ? forward_tile<3>
+           : channels == 4 ? forward_tile<4>
+                           : forward_tile<0>;
+}
+
+template <bool X>
+auto chosen_backward(int64_t channels) {
+    return channels == 1   ? backward_tile<1, X>
+           : channels == 2 ? backward_tile<2, X>
+           : channels == 3 ? backward_tile<3, X>
+           : channels == 4 ? backward_tile<4, X>
+                           : backward_tile<0, X>;
 }
 
 }  // namespace
@@ -263,7 +296,7 @@ void grid_forward(int64_t B, int64_t N, int64_t R, int64_t Q, int64_t C, const f
                   const float* inv, const float* bias, float* lse, float* sums, float* rows, float* cols, int threads) {
     const Grid g{N, R, Q, C, R * Q};
     const int64_t supers = (N + SUPER - 1) / SUPER, height = std::max<int64_t>(1, TILE / Q);
-    const auto tile = C == 1 ? forward_tile<1> : C == 2 ? forward_tile<2> : C == 3 ? forward_tile<3> : C == 4 ? forward_tile<4> : forward_tile<0>;
+    const auto tile = chosen_forward(C);
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> s(QB * height * Q), shift(SUPER * R);
@@ -304,6 +337,7 @@ void grid_backward(int64_t B, int64_t N, int64_t R, int64_t Q, int64_t C, int64_
                    const float* g_rows, const float* g_cols, float* d_a, float* d_row, float* d_col, float* d_x, float* d_inv, int threads) {
     const Grid g{N, R, Q, C, R * Q};
     const int64_t height = std::max<int64_t>(1, TILE / Q);
+    const auto tile = d_x ? chosen_backward<true>(C) : chosen_backward<false>(C);
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> s(QB * height * Q), z(QB * height * Q);
@@ -316,7 +350,7 @@ void grid_backward(int64_t B, int64_t N, int64_t R, int64_t Q, int64_t C, int64_
                     const Backward f{a + k * C,      row + k * R,    col + k * Q, x + b * C * g.M,  inv + b * g.M, bias ? bias + b * g.M : nullptr,
                                      lse + k,        delta + k,      g_sums + k * C, g_rows + k * R, g_cols + k * Q, d_a + own * C,
                                      d_row + k * R,  d_col + own * Q, d_x ? d_x + b * C * g.M : nullptr, d_inv ? d_inv + b * g.M : nullptr};
-                    backward_tile(g, f, r, std::min(height, until - r), s.data(), z.data());
+                    tile(g, f, r, std::min(height, until - r), s.data(), z.data());
                 }
         }
     }

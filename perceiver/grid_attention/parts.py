@@ -4,6 +4,7 @@ Letters: b batch, h heads, n queries, m tokens, c data channels, d width of a to
 axis.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -40,11 +41,18 @@ class GridParts:
     Args:
         tokens: with positions of at least one axis. Those without a norm have inv = 1.
         dtype: of all that is computed.
+
+    Raises:
+        ValueError: when there are not as many tokens as positions.
     """
 
     def __init__(self, tokens: Tokens, dtype: torch.dtype) -> None:
         assert tokens.positions is not None
         self.shape = [len(table) for table in tokens.positions.axes]
+        if tokens.features.shape[1] != math.prod(self.shape):
+            raise ValueError(
+                f"{tokens.features.shape[1]} tokens do not fill a grid of {' x '.join(map(str, self.shape))} positions: make them as many"
+            )
         features = tokens.features if tokens.mask is None else tokens.features.masked_fill(~tokens.mask[..., None], 0)
         self.x = features.to(dtype).transpose(1, 2)
         self.alive = None if tokens.mask is None else tokens.mask.any(1)

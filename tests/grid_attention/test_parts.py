@@ -15,7 +15,7 @@ from perceiver.grid_attention import operator
 from perceiver.positions import FourierPositions, Positions
 from perceiver.soft_weights import record_attention, record_mass
 from perceiver.tokens import Tokens
-from tests.builders import randomise
+from tests.builders import randomise, without_shape_checks
 
 BATCH, LATENTS, DIM, CHANNELS, CONSTANT = 3, 7, 10, 4, 5
 Segments = dict[str, Tokens]
@@ -183,6 +183,34 @@ def test_under_autocast_the_sums_stay_in_float32(in_parts):
             found = made(x, {"there": tokens})
     assert {t.dtype for t in seen} == {torch.float32}
     assert (found.float() - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_sums_in_float32(dtype, in_parts):
+    in_parts(True)
+    tokens, made, x = grid(project=True, dtype=torch.float32), block(18, dtype=torch.float32), torch.randn(BATCH, LATENTS, DIM)
+    expected = made(x, {"there": tokens})
+    half = Tokens(tokens.features.to(dtype), tokens.grid, tokens.positions, project=tokens.project.to(dtype))
+    found = made.to(dtype)(x.to(dtype), {"there": half})
+    assert found.dtype == dtype and (found.float() - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize(("axes", "latents"), [((1, 1), 3), ((1, 13), 3), ((13, 1), 3), ((5, 11), 0)])
+def test_one_token_one_row_one_column_and_no_latents(axes, latents, in_parts):
+    tokens = grid(axes, project=True)
+    made, x, found = block(18), torch.randn(BATCH, latents, DIM, dtype=torch.float64), []
+    for on in (False, True):
+        in_parts(on)
+        found.append(made(x, {"there": tokens}))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-11)
+
+
+def test_a_grid_that_is_not_as_large_as_its_tables_say_is_refused(in_parts):
+    in_parts(True)
+    whole = grid(project=True)
+    tokens = Tokens(whole.features[:, :50], whole.grid, whole.positions, project=whole.project)
+    with without_shape_checks(), pytest.raises(ValueError, match="50 tokens do not fill a grid of 5 x 11 positions"):
+        block(18)(torch.randn(BATCH, LATENTS, DIM, dtype=torch.float64), {"there": tokens})
 
 
 def test_dropout_of_soft_weights_joins_the_tokens(in_parts):
