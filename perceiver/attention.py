@@ -254,8 +254,9 @@ class Attention(Described):
         return {name: found[name] for name in context}
 
     def _apart(self, context: Mapping[str, Tokens], rotate: Rotate | None) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
-        """The segments that are read in parts, and the others. Weights that are dropped, or turned, one by one must be there one by one."""
-        joined = rotate is not None or (self.training and self.dropout > 0)
+        """The segments that are read in parts, and the others. What is dropped, or turned, one by one must be there one by one."""
+        inside = [module for linear in (self.to_k, self.to_v) for module in linear.modules() if isinstance(module, nn.Dropout)]  # LoRA's
+        joined = rotate is not None or (self.training and self.dropout > 0) or any(drop.training and drop.p for drop in inside)
         grids = {} if joined else {name: tokens for name, tokens in context.items() if tokens.in_parts}
         return grids, {name: tokens for name, tokens in context.items() if name not in grids}
 

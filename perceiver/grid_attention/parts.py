@@ -68,14 +68,31 @@ class GridParts:
             self.gain = None if norm.weight is None else norm.weight.to(dtype)
             self.shift = torch.zeros_like(raw.constant) if norm.bias is None else norm.bias.to(dtype)
 
-    def through(self, linear: nn.Linear) -> Parts:
-        """The parts of `linear(tokens)`; all but the constant are to be multiplied by inv."""
+    def through(self, linear: nn.Module) -> Parts:
+        """The parts of `linear(tokens)`; all but the constant are to be multiplied by inv.
+
+        Args:
+            linear: `nn.Linear`, or a module that has taken the place of one and is as linear, such as one with the small matrices of LoRA.
+        """
+        if type(linear) is not nn.Linear:
+            return self._through_any(linear)
         weight = linear.weight.to(self.x.dtype)
         constant = weight @ self.shift
         if linear.bias is not None:
             constant = constant + linear.bias.to(self.x.dtype)
         gained = weight if self.gain is None else weight * self.gain
         return Parts(self.parts.data @ gained.T, [table @ gained.T for table in self.parts.axes], constant)
+
+    def _through_any(self, linear: nn.Module) -> Parts:
+        """`through`, where there is no single weight: what a part adds is what the module gives for it, less what it gives for nothing."""
+        kind = next(linear.parameters()).dtype
+
+        def at(rows: Tensor) -> Tensor:
+            return linear(rows.to(kind)).to(self.x.dtype)
+
+        gain = torch.ones_like(self.shift) if self.gain is None else self.gain
+        nothing = at(torch.zeros_like(self.shift))
+        return Parts(at(self.parts.data * gain) - nothing, [at(table * gain) - nothing for table in self.parts.axes], at(self.shift))
 
 
 def _raw(tokens: Tokens, dtype: torch.dtype) -> Parts:
@@ -125,7 +142,7 @@ def _over_the_grid(tables: Sequence[Float[Tensor, "_ k"]], shape: Sequence[int])
 
 
 def read_grid(
-    q: Float[Tensor, "b h n e"], grid: GridParts, to_k: nn.Linear, to_v: nn.Linear
+    q: Float[Tensor, "b h n e"], grid: GridParts, to_k: nn.Module, to_v: nn.Module
 ) -> tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]:
     """What queries read of a grid, softmax(q k' / sqrt(e)) v, and the logarithm of the sum of the exponentials of their scores.
 

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 import perceiver
+import perceiver.tokens
 from perceiver.parts import part_of
 from perceiver.tasks import Classification, LoRA
 from perceiver.tasks.lora import attention_maps, whole_modules
@@ -35,6 +36,27 @@ def test_a_published_model_starts_with_its_own_numbers_and_merges_into_its_own_c
     assert lora.merge() is model and set(model.state_dict()) == names
     assert all(torch.allclose(our_answers(model, batch)[key], value, rtol=1e-3, atol=1e-3) for key, value in learned.items())
     assert any(not torch.allclose(value, before[key], atol=1e-3) for key, value in learned.items())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_grid_is_read_in_parts_with_the_small_matrices(dropout, monkeypatch):
+    model, batch = ours("fourier", reference("fourier")), CASES["fourier"][2]()
+    lora = LoRA(rank=3, dropout=dropout)
+    lora.prepare(model.train())
+    model.double()
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    found = []
+    for large_grid in (10**9, 1):
+        monkeypatch.setattr(perceiver.tokens, "LARGE_GRID", large_grid)
+        torch.manual_seed(5)
+        model.zero_grad()
+        out = model({"image": batch["image"].double()})
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad for p in model.parameters() if p.grad is not None and p.grad.norm() > 1e-6)])
+    for joined, apart in zip(*found, strict=True):
+        assert (joined - apart).norm() < 1e-8 * joined.norm()
 
 
 def test_what_is_neither_attention_nor_named_stays_to_the_bit(tmp_path):
