@@ -77,8 +77,8 @@ def cross_attend(name: str, batch: Callable[[], dict[str, Tensor]], subject: str
     block = model.encoder.cross[0]
     given = batch()
     if subject == "ours":
-        segments, _ = model.inputs(given)
-        segments = {key: tokens if tokens.in_parts else tokens.dense() for key, tokens in segments.items()}
+        with torch.no_grad():
+            segments = {key: tokens if tokens.in_parts else tokens.dense() for key, tokens in model.inputs(given)[0].items()}
         return Subject(lambda: block.attention(block.norm_x(x), block._normed(segments)) + x, [x, *block.attention.parameters()])
     with torch.no_grad():
         tokens = theirs.perceiver.input_preprocessor(given if len(given) > 1 else next(iter(given.values())))[0]

@@ -53,6 +53,7 @@ class Tokens:
             and len(self.positions.axes) > 1
             and self.features.shape[1] >= LARGE_GRID
             and self.features.shape[2] <= LITTLE_DATA
+            and (self.norm is None or type(self.norm) is nn.LayerNorm)
         )
 
     def dense(self) -> "Tokens":
