@@ -1,10 +1,11 @@
 """Speed and memory beside the peers, one command: attention to large inputs, whole models, growth with the input.
 
-    python benchmarks/run.py [--rows NAME ...] [--repeats 5] [--threads 2] [--json FILE]
+    python benchmarks/run.py [--rows NAME ...] [--repeats 5] [--threads 2] [--json FILE] [--record "where, day"]
 
 Of each row, a process builds both sides with the same weights, compares their outputs, and times them in turn; times are medians of the wall clock,
 after one pass that warms up. A fresh process for each side then tells the most memory that a pass takes above what was there before it. The JSON is a
 list of {row, peer, peer_s, ours_s, ratio, error, peer_bytes, ours_bytes}; error is the norm of the difference of the outputs over the peer's norm.
+`--record` keeps the lines, with where and when, in results/speed.json, and writes the table of docs/performance.md.
 """
 
 import argparse
@@ -18,6 +19,9 @@ from typing import Any
 
 import torch
 from subjects import ROWS, Subject
+
+RECORDED, PAGE = Path("benchmarks/results/speed.json"), Path("docs/performance.md")
+START, STOP = "<!-- speed beside the peers -->", "<!-- end of the table -->"
 
 
 def one_pass(subject: Subject, step: bool) -> torch.Tensor:
@@ -106,6 +110,45 @@ def line(found: dict[str, Any]) -> str:
     return "".join(cells)
 
 
+def record(results: list[dict[str, Any]], made: str) -> None:
+    """Keeps what was measured in the place of what was measured before, and writes the page's table."""
+    before = json.loads(RECORDED.read_text()) if RECORDED.exists() else []
+    kept = {(one["row"], one["peer"]): one for one in before}
+    kept.update({(one["row"], one["peer"]): one | {"made": made} for one in results})
+    RECORDED.write_text(json.dumps(sorted(kept.values(), key=lambda one: list(ROWS).index(one["row"])), indent=1) + "\n")
+    PAGE.write_text(page(PAGE.read_text()))
+
+
+def page(text: str) -> str:
+    """The page on performance with the table in its place."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The lines as the page shows them."""
+    lines = [
+        f"Made by `python benchmarks/run.py` on {'; '.join(sorted({one['made'] for one in results}))}. Milliseconds, and MB above what was there "
+        "before the pass.",
+        "",
+        "| row | peer | ours, ms | peer, ms | ratio | distance of outputs | ours, MB | peer, MB | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in results:
+        mine, other = one["ours_bytes"], one["peer_bytes"]
+        cells = [
+            one["row"],
+            one["peer"] or "",
+            *("" if s is None else f"{1000 * s:,.1f}" for s in (one["ours_s"], one["peer_s"])),
+            "" if one["ratio"] is None else f"{one['ratio']:.1f}",
+            "" if one["error"] is None else f"{one['error']:.0e}",
+            *("" if b is None else f"{b / 2**20:,.0f}" for b in (mine, other)),
+            f"{other / mine:.1f}" if mine and other else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,6 +156,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--record", metavar="WHERE", help="on what hardware, and when")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -128,6 +172,8 @@ def main() -> None:
             print(line(results[-1]), flush=True)
             if options.json:
                 options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.record:
+        record(results, options.record)
 
 
 if __name__ == "__main__":

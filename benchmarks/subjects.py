@@ -141,7 +141,6 @@ def original(subject: str) -> Subject:
                 self_block=partial(perceiver.SelfBlock, heads=8),
             ),
             head=nn.Linear(512, 1000),
-            project=perceiver.adapters.projection_if_needed,
         )
         return Subject(lambda: model({"image": picture}), list(model.parameters()))
     from perceiver_pytorch import Perceiver

@@ -73,7 +73,7 @@ def test_the_configurations_name_arguments_that_there_are(hub):
     assert pretrained_model(**model["init_args"]).head.out_features == 10
 
 
-def test_the_table_of_results_is_made_of_what_was_recorded(monkeypatch):
+def test_the_tables_of_results_are_made_of_what_was_recorded(monkeypatch):
     monkeypatch.chdir(Path(__file__).parent.parent)
-    names = runpy.run_path("benchmarks/fine_tuning.py")
-    assert names["page"](PAGE) == PAGE
+    for benchmark in ("fine_tuning", "published_models"):
+        assert runpy.run_path(f"benchmarks/{benchmark}.py")["page"](PAGE) == PAGE
