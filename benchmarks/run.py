@@ -9,6 +9,8 @@ list of {row, peer, peer_s, ours_s, ratio, error, peer_bytes, ours_bytes}; error
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -62,6 +64,8 @@ def status(key: str) -> int:
 def weighed(row: str, name: str) -> int:
     """The most bytes that a pass holds above what was there before it."""
     subject = ROWS[row].build(name)
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building it left free is not there for the pass to take
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status("VmRSS")
     one_pass(subject, ROWS[row].step)
