@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceiver.grid_attention.tiles import Sums
+from perceiver.grid_attention.tiles import Given, Sums
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
@@ -133,21 +133,11 @@ def forward(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: T
 
 
 def backward(
-    a: Tensor,
-    row: Tensor,
-    col: Tensor,
-    x: Tensor,
-    inv: Tensor,
-    bias: Tensor | None,
-    lse: Tensor,
-    delta: Tensor,
-    g_sums: Tensor,
-    g_rows: Tensor,
-    g_cols: Tensor,
-    wants_x: bool,
-    wants_inv: bool,
+    given: Given, lse: Tensor, delta: Tensor, gradients: tuple[Tensor, Tensor, Tensor], wants_x: bool, wants_inv: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`tiles.backward`, compiled."""
+    a, row, col, x, inv, bias = given
+    g_sums, g_rows, g_cols = gradients
     pad = Padded(a.shape[1], row.shape[2], col.shape[2])
     batch, channels = len(a), a.shape[2]
     parts = min(pad.rows, -(-torch.get_num_threads() // batch))  # stretches of rows, so that there is one for each thread
@@ -156,9 +146,9 @@ def backward(
     data, deviation = pad.tokens(x), pad.tokens(inv)
     d_x = torch.zeros_like(data) if wants_x else None
     d_inv = torch.zeros_like(deviation) if wants_inv else None
-    given = (pad.queries(a), pad.queries(row), pad.columns(col), data, deviation, pad.bias(bias, inv), pad.queries(lse), pad.queries(delta))
-    gradients = (pad.queries(g_sums), pad.queries(g_rows), pad.columns(g_cols))
-    _call("grid_backward", (batch, pad.n, pad.rows, pad.cols, channels, parts), (*given, *gradients, d_a, d_row, d_col, d_x, d_inv))
+    arrays = (pad.queries(a), pad.queries(row), pad.columns(col), data, deviation, pad.bias(bias, inv), pad.queries(lse), pad.queries(delta))
+    above = (pad.queries(g_sums), pad.queries(g_rows), pad.columns(g_cols))
+    _call("grid_backward", (batch, pad.n, pad.rows, pad.cols, channels, parts), (*arrays, *above, d_a, d_row, d_col, d_x, d_inv))
     return (
         pad.without(d_a.sum(1)),
         pad.without(d_row),

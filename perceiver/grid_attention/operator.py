@@ -47,7 +47,7 @@ def _grid_sums_backward(
     wants_inv: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     path = native if _compiled(x) else tiles
-    found = path.backward(a, row, col, x, inv, bias, lse, delta, g_sums, g_rows, g_cols, wants_x, wants_inv)
+    found = path.backward((a, row, col, x, inv, bias), lse, delta, (g_sums, g_rows, g_cols), wants_x, wants_inv)
     d_a, d_row, d_col, d_x, d_inv = (t.contiguous() for t in found)
     return d_a, d_row, d_col, d_x, d_inv
 

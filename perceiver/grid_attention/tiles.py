@@ -10,6 +10,7 @@ from torch import Tensor
 TILE = {"cpu": 2**20}
 BIG_TILE = 2**26
 
+Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 Sums = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -59,25 +60,17 @@ def _forward(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: 
 
 
 def backward(
-    a: Tensor,
-    row: Tensor,
-    col: Tensor,
-    x: Tensor,
-    inv: Tensor,
-    bias: Tensor | None,
-    lse: Tensor,
-    delta: Tensor,
-    g_sums: Tensor,
-    g_rows: Tensor,
-    g_cols: Tensor,
-    wants_x: bool,
-    wants_inv: bool,
+    given: Given, lse: Tensor, delta: Tensor, gradients: tuple[Tensor, Tensor, Tensor], wants_x: bool, wants_inv: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of a, row, col, x and inv; of the last two, zeros where they are not wanted.
 
     Args:
+        given: what `forward` was given, in its order.
         delta: the sum of each gradient times what it is a gradient of, less the gradient of lse, (b, n).
+        gradients: of the three sums.
     """
+    a, row, col, x, inv, bias = given
+    g_sums, g_rows, g_cols = gradients
     d_a, d_row, d_col = torch.zeros_like(a), torch.empty_like(row), torch.zeros_like(col)
     d_x, d_inv = torch.zeros_like(x), torch.zeros_like(inv)
     n, rows, cols = a.shape[1], row.shape[2], col.shape[2]
