@@ -1,7 +1,7 @@
 """`native.cpp`, compiled for this machine the first time that it is needed, and kept.
 
 It takes one or two seconds, never during an import, and once for each machine, compiler and version of the source: the library lies in
-`PERCEIVER_CACHE`, or `~/.cache/perceiver`. Where there is no compiler, or it fails, `library()` is None, and tiles of PyTorch operations do the work.
+`PERCEIVER_CACHE`, or `~/.cache/perceiver`. Where there is no compiler, or it fails, `kernel()` is None, and tiles of PyTorch operations do the work.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ NEVER = -1e30  # added to the score of a token that may not be attended
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def kernel() -> ctypes.CDLL | None:
     """The compiled kernel; None where it cannot be had. `PERCEIVER_NATIVE=0` goes without it."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None or os.environ.get("PERCEIVER_NATIVE") == "0":
@@ -71,9 +71,9 @@ def _pointer(x: Tensor | None) -> ctypes.c_void_p:
 
 
 def _call(function: str, sizes: Sequence[int], arrays: Sequence[Tensor | None]) -> None:
-    kernel = library()
-    assert kernel is not None
-    getattr(kernel, function)(*map(ctypes.c_int64, sizes), *map(_pointer, arrays), ctypes.c_int(torch.get_num_threads()))
+    loaded = kernel()
+    assert loaded is not None
+    getattr(loaded, function)(*map(ctypes.c_int64, sizes), *map(_pointer, arrays), ctypes.c_int(torch.get_num_threads()))
 
 
 class Padded:

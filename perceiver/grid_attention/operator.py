@@ -15,7 +15,7 @@ from perceiver.grid_attention.tiles import Sums
 
 def _compiled(x: Tensor) -> bool:
     """Whether the compiled kernel can do it."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and native.library() is not None
+    return x.device.type == "cpu" and x.dtype == torch.float32 and native.kernel() is not None
 
 
 @torch.library.custom_op("perceiver_lightning::grid_sums", mutates_args=())

@@ -21,7 +21,7 @@ Arrays = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 @pytest.fixture(params=PATHS)
 def path(request, monkeypatch):
     """Each way to compute the sums in float32."""
-    if request.param == "native" and native.library() is None:
+    if request.param == "native" and native.kernel() is None:
         pytest.skip("no C++ compiler")
     monkeypatch.setattr(operator, "_compiled", lambda x: request.param == "native" and x.dtype == torch.float32)
 
@@ -72,7 +72,7 @@ def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -
 )
 @pytest.mark.parametrize("kind", [*PATHS, "float64"])
 def test_the_sums_and_their_gradients_are_those_of_the_definition(kind, seed, rows, queries, down, across, channels, share):
-    if kind == "native" and native.library() is None:
+    if kind == "native" and native.kernel() is None:
         pytest.skip("no C++ compiler")
     torch.manual_seed(seed)
     given = arrays(rows, queries, down, across, channels, share, torch.float64)
@@ -174,22 +174,22 @@ class TestCompiling:
     @pytest.fixture(autouse=True)
     def fresh(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "cache"))
-        native.library.cache_clear()
+        native.kernel.cache_clear()
         yield
-        native.library.cache_clear()
+        native.kernel.cache_clear()
 
     def test_what_was_compiled_is_used_again(self, tmp_path, monkeypatch):
-        if native.library() is None:
+        if native.kernel() is None:
             pytest.skip("no C++ compiler")
         (file,) = (tmp_path / "cache").iterdir()
         before = file.stat().st_mtime_ns
-        native.library.cache_clear()
-        assert native.library() is not None
+        native.kernel.cache_clear()
+        assert native.kernel() is not None
         assert [path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()] == [before]
 
     def test_without_a_compiler_tiles_do_the_work(self, monkeypatch):
         monkeypatch.setenv("CXX", "no-such-compiler")
-        assert native.library() is None
+        assert native.kernel() is None
         assert all(t.isfinite().all() for t in grid_sums(*arrays(1, 3, 5, 7, 2)))
 
     def test_a_compiler_that_fails_is_told_and_tiles_do_the_work(self, tmp_path, monkeypatch):
@@ -198,9 +198,9 @@ class TestCompiling:
         broken.chmod(0o755)
         monkeypatch.setenv("CXX", str(broken))
         with pytest.warns(UserWarning, match="runs without its compiled kernel, several times slower: no such instruction"):
-            assert native.library() is None
+            assert native.kernel() is None
         assert not any((tmp_path / "cache").iterdir())
 
     def test_it_can_be_switched_off(self, monkeypatch):
         monkeypatch.setenv("PERCEIVER_NATIVE", "0")
-        assert native.library() is None
+        assert native.kernel() is None
