@@ -1,6 +1,6 @@
 """Is a pretrained latent array worth anything on a dataset that it never saw? Each of the recipes is left out in turn.
 
-    python benchmarks/fine_tuning.py pretrain mnist             on all that has nothing of MNIST
+    python benchmarks/fine_tuning.py pretrain mnist             on others, which have nothing of MNIST
     python benchmarks/fine_tuning.py tune mnist all 0           MNIST, from these weights, in one of the ways below, seed 0
     python benchmarks/fine_tuning.py report --made "where, day" what was trained so far: docs/fine_tuning.svg, benchmarks/results/fine_tuning.json
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int W = 16;          // floats of a vector
 constexpr int QB = 8;          // queries of a block
-constexpr int HALF = 2;
+constexpr int FEW = 2;         // of them, those whose sums stay in registers
 constexpr int64_t TILE = 512;  // tokens of a tile, about
 constexpr int64_t SUPER = 32;  // queries that one task of the forward pass takes through all tiles
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
@@ -178,18 +178,18 @@ void forward_tile(const Grid& g, const Forward& f, int64_t first, int64_t count,
             }
         }
     raise(g, f, big, now);
-    for (int from = 0; from < QB; from += HALF) {
-        V sums[HALF][C + 1] = {}, total[HALF] = {};
-        float top[HALF];
-        for (int h = 0; h < HALF; ++h) top[h] = now.top[from + h];
+    for (int from = 0; from < QB; from += FEW) {
+        V sums[FEW][C + 1] = {}, total[FEW] = {};
+        float top[FEW];
+        for (int h = 0; h < FEW; ++h) top[h] = now.top[from + h];
         for (int64_t r = 0; r < count; ++r) {
-            V across[HALF] = {};
+            V across[FEW] = {};
             for (int64_t t = 0; t < g.Q; t += W) {
                 const int64_t at = start + r * g.Q + t;
                 const V inv = load(f.inv + at);
                 V x[C + 1];
                 for (int c = 0; c < C; ++c) x[c] = load(f.x + c * g.M + at);
-                for (int h = 0; h < HALF; ++h) {
+                for (int h = 0; h < FEW; ++h) {
                     const int q = from + h;
                     float* place = s + q * tokens + r * g.Q + t;
                     V p = exp2_of(load(place) - top[h]);
@@ -201,12 +201,12 @@ void forward_tile(const Grid& g, const Forward& f, int64_t first, int64_t count,
                     if (!C) store(place, p);
                 }
             }
-            for (int h = 0; h < HALF; ++h) {
+            for (int h = 0; h < FEW; ++h) {
                 const int64_t at = (from + h) * g.R + first + r;
                 f.rows[at] = sum(across[h]), shift[at] = top[h];
             }
         }
-        for (int h = 0; h < HALF; ++h) {
+        for (int h = 0; h < FEW; ++h) {
             now.total[from + h] += total[h];
             for (int c = 0; c < C; ++c) f.sums[(from + h) * C + c] += sum(sums[h][c]);
         }
@@ -225,16 +225,16 @@ template <int C, bool X>
 void backward_tile(const Grid& g, const Backward& f, int64_t first, int64_t count, float* s, float* z) {
     const int64_t start = first * g.Q, tokens = count * g.Q;
     if (!C) scores(g, f.a, f.x + start, tokens, s), scores(g, f.g_sums, f.x + start, tokens, z);
-    for (int from = 0; from < QB; from += HALF) {
-        V sums[HALF][C + 1] = {};
+    for (int from = 0; from < QB; from += FEW) {
+        V sums[FEW][C + 1] = {};
         for (int64_t r = 0; r < count; ++r) {
-            V across[HALF] = {};
+            V across[FEW] = {};
             for (int64_t t = 0; t < g.Q; t += W) {
                 const int64_t at = start + r * g.Q + t;
                 const V inv = load(f.inv + at);
                 V x[C + 1], d_x[C + 1] = {}, d_inv = {};
                 for (int c = 0; c < C; ++c) x[c] = load(f.x + c * g.M + at);
-                for (int h = 0; h < HALF; ++h) {
+                for (int h = 0; h < FEW; ++h) {
                     const int q = from + h;
                     float *place = s + q * tokens + r * g.Q + t, *other = z + q * tokens + r * g.Q + t;
                     V u = load(f.col + q * g.Q + t) + f.row[q * g.R + first + r];
@@ -257,9 +257,9 @@ void backward_tile(const Grid& g, const Backward& f, int64_t first, int64_t coun
                 if (X)
                     for (int c = 0; c < C; ++c) store(f.d_x + c * g.M + at, load(f.d_x + c * g.M + at) + d_x[c]);
             }
-            for (int h = 0; h < HALF; ++h) f.d_row[(from + h) * g.R + first + r] = sum(across[h]);
+            for (int h = 0; h < FEW; ++h) f.d_row[(from + h) * g.R + first + r] = sum(across[h]);
         }
-        for (int h = 0; h < HALF; ++h)
+        for (int h = 0; h < FEW; ++h)
             for (int c = 0; c < C; ++c) f.d_a[(from + h) * C + c] += sum(sums[h][c]);
     }
     if (C) return;

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 
 from perceiver.grid_attention import native, tiles
 from perceiver.grid_attention.tiles import Sums
@@ -18,7 +18,7 @@ def _compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and native.kernel() is not None
 
 
-@torch.library.custom_op("perceiver_lightning::grid_sums", mutates_args=())
+@library.custom_op("perceiver_lightning::grid_sums", mutates_args=())
 def _grid_sums(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     path = native if _compiled(x) else tiles
     lse, sums, rows, cols = (t.contiguous() for t in path.forward(a, row, col, x, inv, bias))
@@ -30,7 +30,7 @@ def _(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: Tensor 
     return a.new_empty(a.shape[:2]), a.new_empty(a.shape), row.new_empty(row.shape), col.new_empty(col.shape)
 
 
-@torch.library.custom_op("perceiver_lightning::grid_sums_backward", mutates_args=())
+@library.custom_op("perceiver_lightning::grid_sums_backward", mutates_args=())
 def _grid_sums_backward(
     a: Tensor,
     row: Tensor,

@@ -7,7 +7,7 @@ import torch
 from builders import bounded
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, library
 
 from perceiver.grid_attention import native, operator, tiles
 from perceiver.grid_attention.operator import grid_sums
@@ -108,7 +108,7 @@ def test_only_the_gradients_that_are_asked_for_are_computed(path):
 
 def test_the_operator_is_what_pytorch_asks_of_one():
     given = arrays(2, 3, 5, 7, 2, 0.7, torch.float64)
-    torch.library.opcheck(operator._grid_sums, tuple(t if t is None else t.requires_grad_() for t in given[:5]) + (given[5],))
+    library.opcheck(operator._grid_sums, tuple(t if t is None else t.requires_grad_() for t in given[:5]) + (given[5],))
 
 
 @pytest.mark.parametrize("size", [1e3, 1e-3])
