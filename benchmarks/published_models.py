@@ -35,7 +35,7 @@ HUB = {
 }
 RECORDED, PAGE = Path("benchmarks/results/published_models.json"), Path("docs/fine_tuning.md")
 START, STOP = "<!-- the published models beside transformers -->", "<!-- end of the published models -->"
-PLACES = {"image": torch.arange(0, 803_264, 16), "audio": torch.arange(0, 1_920, 16)}
+PLACES = {"image": torch.arange(0, 16 * 224 * 224, 16), "audio": torch.arange(0, 1_920, 16)}
 
 
 def entries(name: str) -> dict[str, Tensor]:

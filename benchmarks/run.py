@@ -1,10 +1,12 @@
-"""Speed and memory beside the peers, one command: attention to large inputs, whole models, growth with the input.
+"""Speed and memory beside the peers, one command: attention to large inputs, whole models, growth with the input, steps of recipes.
 
     python benchmarks/run.py [--rows NAME ...] [--repeats 5] [--threads 2] [--json FILE] [--record "where, day"]
 
 Of each row, a process builds both sides with the same weights, compares their outputs, and times them in turn; times are medians of the wall clock,
 after one pass that warms up. A fresh process for each side then tells the most memory that a pass takes above what was there before it. The JSON is a
 list of {row, peer, peer_s, ours_s, ratio, error, peer_bytes, ours_bytes}; error is the norm of the difference of the outputs over the peer's norm.
+A recipe's row (`quickstart`, `mixed`) has no peer and no memory: ours_s is the median of its training steps, `--repeats` times 34 of them, and it has
+{samples_per_s, outside} more, as `recipes.Cost` says.
 `--record` keeps the lines, with where and when, in results/speed.json, and writes the table of docs/performance.md.
 """
 
@@ -12,42 +14,46 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from subjects import ROWS, Subject
+from recipes import RECIPES, trained
+from subjects import ROWS, Row, Subject
 
+NAMES = (*ROWS, *RECIPES)
 RECORDED, PAGE = Path("benchmarks/results/speed.json"), Path("docs/performance.md")
 START, STOP = "<!-- speed beside the peers -->", "<!-- end of the table -->"
 
 
-def one_pass(subject: Subject, step: bool) -> torch.Tensor:
+def one_pass(subject: Subject, row: Row) -> torch.Tensor:
     """A forward pass, and in a step the backward pass of its sum of squares."""
-    if not step:
-        with torch.inference_mode():
-            return subject.run()
-    for leaf in subject.learns:
+    for leaf in subject.learns if row.step else ():
         leaf.grad = None
-    out = subject.run()
-    out.square().sum().backward()
+    with torch.inference_mode(not row.step), torch.autocast("cpu", torch.bfloat16, enabled=row.bf16):
+        out = subject.run()
+    if row.step:
+        out.float().square().sum().backward()
     return out.detach()
 
 
 def timed(row: str, peer: str, repeats: int) -> dict[str, Any]:
     """Seconds of both sides, in turn, and the distance of their outputs."""
     kind = ROWS[row]
+    repeats = min(repeats, kind.repeats or repeats)
     sides = {name: kind.build(name) for name in ("ours", *([peer] if peer else []))}
-    outputs = {name: one_pass(side, kind.step) for name, side in sides.items()}
+    outputs = {name: one_pass(side, kind).float() for name, side in sides.items()}
     laps: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
             start = time.perf_counter()
-            one_pass(side, kind.step)
+            one_pass(side, kind)
             laps[name].append(time.perf_counter() - start)
     error = None
     if peer and kind.same:
@@ -68,47 +74,60 @@ def weighed(row: str, name: str) -> int:
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building it left free is not there for the pass to take
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status("VmRSS")
-    one_pass(subject, ROWS[row].step)
+    one_pass(subject, ROWS[row])
     return status("VmHWM") - before
 
 
-def apart(threads: int, *arguments: str) -> Any:
-    """`timed` or `weighed` in a process of its own; None where it died."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--one", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+def apart(*arguments: str) -> Any:
+    """`timed`, `weighed` or `trained` in a process of its own; None where it died."""
+    done = subprocess.run([sys.executable, __file__, "--one", *arguments], capture_output=True, text=True)
     if done.returncode:
         print(f"{' '.join(arguments)} failed: {(done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(row: str, peer: str, repeats: int, threads: int) -> dict[str, Any]:
+def alone(what: str, row: str, *more: str) -> Any:
+    """What such a process finds."""
+    if what == "timed":
+        return timed(row, more[0], int(more[1]))
+    return weighed(row, more[0]) if what == "weighed" else asdict(trained(row, int(more[0])))
+
+
+def measured(row: str, peer: str, repeats: int) -> dict[str, Any]:
     """A line of the result; a side that cannot be measured has None."""
-    times = apart(threads, "timed", row, peer, str(repeats)) or {"seconds": {}, "error": None}
+    empty = {"row": row, "peer": peer or None, **dict.fromkeys(("peer_s", "ours_s", "ratio", "error", "peer_bytes", "ours_bytes"))}
+    if row in RECIPES:
+        cost = apart("trained", row, str(repeats)) or {"step_s": None, "samples_per_s": None, "outside": None}
+        return empty | {"ours_s": cost.pop("step_s")} | cost
+    times = apart("timed", row, peer, str(repeats)) or {"seconds": {}, "error": None}
     mine, other = times["seconds"].get("ours"), times["seconds"].get(peer)
-    return {
-        "row": row,
-        "peer": peer or None,
+    return empty | {
         "peer_s": other,
         "ours_s": mine,
         "ratio": other / mine if mine and other else None,
         "error": times["error"],
-        "peer_bytes": apart(threads, "weighed", row, peer) if peer else None,
-        "ours_bytes": apart(threads, "weighed", row, "ours"),
+        "peer_bytes": apart("weighed", row, peer) if peer else None,
+        "ours_bytes": apart("weighed", row, "ours"),
     }
+
+
+def shown(value: float | None, form: str, unit: str = "") -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{value:{form}}{unit}"
 
 
 def line(found: dict[str, Any]) -> str:
     """A line of the table."""
-
-    def shown(value: float | None, form: str, unit: str = "") -> str:
-        return "-" if value is None else f"{value:{form}}{unit}"
-
     cells = [
         f"{found['row']:26}{found['peer'] or '':18}",
         f"{shown(found['ours_s'], '.4f', ' s'):>12}{shown(found['peer_s'], '.4f', ' s'):>12}{shown(found['ratio'], '.1f', 'x'):>8}",
         f"{shown(found['error'], '.0e'):>8}",
     ]
+    if found["row"] in RECIPES:
+        return (
+            "".join(cells) + f"   {shown(found['samples_per_s'], ',.0f')} samples/s, {shown(found['outside'], '.0%')} outside products and attention"
+        )
     for key in ("ours_bytes", "peer_bytes"):
         cells.append(f"{shown(None if found[key] is None else found[key] / 2**20, ',.0f', ' MB'):>11}")
     return "".join(cells)
@@ -119,7 +138,7 @@ def record(results: list[dict[str, Any]], made: str) -> None:
     before = json.loads(RECORDED.read_text()) if RECORDED.exists() else []
     kept = {(one["row"], one["peer"]): one for one in before}
     kept.update({(one["row"], one["peer"]): one | {"made": made} for one in results})
-    RECORDED.write_text(json.dumps(sorted(kept.values(), key=lambda one: list(ROWS).index(one["row"])), indent=1) + "\n")
+    RECORDED.write_text(json.dumps(sorted(kept.values(), key=lambda one: NAMES.index(one["row"])), indent=1) + "\n")
     PAGE.write_text(page(PAGE.read_text()))
 
 
@@ -130,7 +149,7 @@ def page(text: str) -> str:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The lines as the page shows them."""
+    """The lines as the page shows them: beside the peers, and below them the recipes."""
     lines = [
         f"Made by `python benchmarks/run.py` on {'; '.join(sorted({one['made'] for one in results}))}. Milliseconds, and MB above what was there "
         "before the pass.",
@@ -139,6 +158,8 @@ def table(results: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in results:
+        if one["row"] in RECIPES:
+            continue
         mine, other = one["ours_bytes"], one["peer_bytes"]
         cells = [
             one["row"],
@@ -150,29 +171,39 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{other / mine:.1f}" if mine and other else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *recipe_lines([one for one in results if one["row"] in RECIPES])])
+
+
+def recipe_lines(results: list[dict[str, Any]]) -> list[str]:
+    """The table of the recipes, where there are any."""
+    if not results:
+        return []
+    head = ["", "| recipe | a step, ms | samples a second | outside products and attention, % |", "|---|---|---|---|"]
+    forms = (("ours_s", 1000, ",.1f"), ("samples_per_s", 1, ",.0f"), ("outside", 100, ".0f"))
+    cells = [["" if one[key] is None else f"{scale * one[key]:{form}}" for key, scale, form in forms] for one in results]
+    return [*head, *(f"| `{RECIPES[one['row']]}` | {' | '.join(found)} |" for one, found in zip(results, cells, strict=True))]
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="NAME", help=f"some of {', '.join(ROWS)}")
+    parser.add_argument("--rows", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, help="all cores when not given; a recipe leaves its data workers some of them")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--record", metavar="WHERE", help="on what hardware, and when")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     if options.one:
-        what, row, name, *repeats = options.one
-        print(json.dumps(timed(row, name, int(repeats[0])) if what == "timed" else weighed(row, name)))
+        print(json.dumps(alone(*options.one)))
         return
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # of the processes that measure; a recipe heeds it, too
     print(f"{'':26}{'peer':18}{'ours':>12}{'theirs':>12}{'ratio':>8}{'error':>8}{'ours':>11}{'theirs':>11}")
     results = []
     for row in options.rows:
-        for peer in ROWS[row].peers or ("",):
-            results.append(measured(row, peer, options.repeats, options.threads))
+        for peer in (ROWS[row].peers if row in ROWS else ()) or ("",):
+            results.append(measured(row, peer, options.repeats))
             print(line(results[-1]), flush=True)
             if options.json:
                 options.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -43,12 +43,16 @@ class Row:
         peers: the other sides.
         step: whether a backward pass follows.
         same: whether both sides have the same weights, so that their outputs can be compared.
+        bf16: whether both sides compute under autocast to bfloat16; the loss of a step and the comparison stay in float32.
+        repeats: timed passes at most, after the one that warms up; None = as many as are asked for.
     """
 
     build: Build
     peers: tuple[str, ...]
     step: bool = False
     same: bool = True
+    bf16: bool = False
+    repeats: int | None = None
 
 
 def published(name: str) -> tuple[nn.Module, nn.Module]:
@@ -110,6 +114,40 @@ def whole(name: str, batch: Callable[[], dict[str, Tensor]], subject: str, *, pl
     return Subject(sides[subject], list((model if subject == "ours" else theirs).parameters()))
 
 
+def whole_video(subject: str) -> Subject:
+    """A whole video, its sound and its label, encoded once and written at every place: 802,816 pixels, 1,920 patches of sound, one label.
+
+    Ours answers the queries in the chunks that the published model has by itself. A pass of either side can take minutes, so that the row is
+    timed once; the pass that warms up is dropped there too, and is the one whose outputs are compared.
+    """
+    theirs, model = published("multimodal-perceiver")
+    given = clip()
+    if subject == "transformers":
+        return Subject(lambda: in_chunks(theirs, given), list(theirs.parameters()))
+    return Subject(lambda: torch.cat([part.flatten() for part in model(given).values()]), list(model.parameters()))
+
+
+def in_chunks(theirs: nn.Module, given: dict[str, Tensor]) -> Tensor:
+    """The same out of transformers' class, as somebody who knows it well would do it: its modules are called one after another.
+
+    As its documentation does, it is asked for a 128th of the places at a time (`subsampled_output_points`): it cannot write all of them at once.
+    The documentation calls the whole model for each chunk, which encodes the same clip 128 times; here it is encoded once. Each chunk answers
+    the label's query too, which its decoder cannot leave out.
+    """
+    core = theirs.perceiver
+    tokens, sizes, contents = core.input_preprocessor(given)
+    read = core.encoder(core.embeddings(1), inputs=tokens)[0]
+    written: dict[str, list[Tensor]] = {"audio": [], "image": [], "label": []}
+    for image, audio in zip(torch.arange(PIXELS_WRITTEN).chunk(128), torch.arange(SOUNDS_WRITTEN).chunk(128), strict=True):
+        queries = core.decoder.decoder_query(tokens, sizes, contents, subsampled_points={"image": image, "audio": audio})
+        answers = core.decoder(queries, z=read).logits
+        parts = core.output_postprocessor(answers, modality_sizes={"audio": len(audio), "image": len(image), "label": 1})
+        for name, part in parts.items():
+            written[name].append(part)
+    video = torch.cat(written["image"], 1).unflatten(1, (16, 224, 224)).permute(0, 1, 4, 2, 3)  # as the other side gives it
+    return torch.cat([part.flatten() for part in (*written["audio"], video, written["label"][0])])
+
+
 def growing(side: int, subject: str) -> Subject:
     """512 latents read a square of `side` x `side` pixels, 64 bands an axis, one head."""
     torch.manual_seed(0)
@@ -168,7 +206,8 @@ def frames() -> dict[str, Tensor]:
     return {"frames": torch.rand(1, 2, 27, 368, 496, generator=torch.Generator().manual_seed(1)) * 2 - 1}
 
 
-SOME = {"image": torch.arange(0, 803_264, 128), "audio": torch.arange(0, 1_920, 128)}
+PIXELS_WRITTEN, SOUNDS_WRITTEN = 16 * 224 * 224, 1_920  # places of the autoencoder's video, and of its sound
+SOME = {"image": torch.arange(0, PIXELS_WRITTEN, 128), "audio": torch.arange(0, SOUNDS_WRITTEN, 128)}
 PIXELS = partial(cross_attend, "vision-perceiver-fourier", picture)
 VIDEO = partial(cross_attend, "multimodal-perceiver", clip)
 AUTOENCODER = partial(whole, "multimodal-perceiver", clip, places=SOME)
@@ -181,8 +220,11 @@ ROWS = {
     "multimodal-cross-forward": Row(VIDEO, ("transformers",)),
     "multimodal-cross-step": Row(VIDEO, ("transformers",), step=True),
     "multimodal-forward": Row(AUTOENCODER, ("transformers",)),
+    "whole-video": Row(whole_video, ("transformers",), repeats=1),
     "imagenet-forward": Row(IMAGENET, ("transformers",)),
     "imagenet-step": Row(IMAGENET, ("transformers",), step=True),
+    "imagenet-forward-bf16": Row(IMAGENET, ("transformers",), bf16=True),
+    "imagenet-step-bf16": Row(IMAGENET, ("transformers",), step=True, bf16=True),
     "flow-step": Row(FLOW, ("transformers",), step=True),
     "original-forward": Row(original, ("perceiver-pytorch",), same=False),
     "original-step": Row(original, ("perceiver-pytorch",), step=True, same=False),
