@@ -3,25 +3,27 @@
 Letters: b batch, n queries, c data channels, r rows of the grid, q columns, m = r q tokens.
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, library
 
-from perceiver.grid_attention import native, tiles
+from perceiver.grid_attention import gpu, native, tiles
 from perceiver.grid_attention.tiles import Sums
 
 
-def _compiled(x: Tensor) -> bool:
-    """Whether the compiled kernel can do it."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and native.kernel() is not None
+def path(x: Tensor) -> ModuleType:
+    """What computes it: the kernel for its device, which there is in float32; tiles of PyTorch operations for all else."""
+    if x.dtype == torch.float32 and x.device.type == "cpu" and native.kernel() is not None:
+        return native
+    return gpu if x.dtype == torch.float32 and x.device.type == "cuda" and gpu.available() else tiles
 
 
 @library.custom_op("perceiver_lightning::grid_sums", mutates_args=())
 def _grid_sums(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    path = native if _compiled(x) else tiles
-    lse, sums, rows, cols = (t.contiguous() for t in path.forward(a, row, col, x, inv, bias))
+    lse, sums, rows, cols = (t.contiguous() for t in path(x).forward(a, row, col, x, inv, bias))
     return lse, sums, rows, cols
 
 
@@ -46,8 +48,7 @@ def _grid_sums_backward(
     wants_x: bool,
     wants_inv: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    path = native if _compiled(x) else tiles
-    found = path.backward((a, row, col, x, inv, bias), lse, delta, (g_sums, g_rows, g_cols), wants_x, wants_inv)
+    found = path(x).backward((a, row, col, x, inv, bias), lse, delta, (g_sums, g_rows, g_cols), wants_x, wants_inv)
     d_a, d_row, d_col, d_x, d_inv = (t.contiguous() for t in found)
     return d_a, d_row, d_col, d_x, d_inv
 
