@@ -25,6 +25,7 @@ from perceiver.grid_attention.tiles import Given, Sums
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 QUERIES, COLUMNS = 8, 16  # multiples that the kernel asks for
+FEW = 8  # channels, up to which it asks for them in the rows of tokens as well
 NEVER = -1e30  # added to the score of a token that may not be attended
 
 
@@ -77,19 +78,25 @@ def _call(function: str, sizes: Sequence[int], arrays: Sequence[Tensor | None]) 
 
 
 class Padded:
-    """Arrays as the kernel wants them: without gaps, queries filled up with zeros to a multiple of 8, columns of the grid to one of 16.
+    """Arrays as the kernel wants them: without gaps, queries filled up with zeros to a multiple of 8, columns of the tables to one of 16, and those
+    of the grid, too, where a token has few channels.
 
     Args:
         n: queries.
         rows: of the grid.
         cols: of the grid.
+        x: data of the tokens.
     """
 
-    def __init__(self, n: int, rows: int, cols: int) -> None:
+    def __init__(self, n: int, rows: int, cols: int, x: Tensor) -> None:
         self.shape = (n, rows, cols)
         self.more = -n % QUERIES
         self.wider = -cols % COLUMNS
-        self.n, self.rows, self.cols = n + self.more, rows, cols + self.wider
+        few = 0 < x.shape[1] <= FEW
+        self.longer = self.wider if few else 0
+        self.turned = not few and x.transpose(1, 2).is_contiguous()  # each token's channels lie together
+        self.n, self.cols = n + self.more, cols + self.wider
+        self.sizes = (len(x), self.n, rows, cols + self.longer, x.shape[1], int(self.turned))
 
     def queries(self, x: Tensor) -> Tensor:
         """(b, n, ...)."""
@@ -101,14 +108,18 @@ class Padded:
 
     def tokens(self, x: Tensor, fill: float = 0.0) -> Tensor:
         """(..., m)."""
-        if not self.wider:
+        if not self.longer:
             return x.contiguous()
-        return F.pad(x.unflatten(-1, self.shape[1:]), (0, self.wider), value=fill).flatten(-2).contiguous()
+        return F.pad(x.unflatten(-1, self.shape[1:]), (0, self.longer), value=fill).flatten(-2).contiguous()
+
+    def data(self, x: Tensor) -> Tensor:
+        """(b, c, m), or with the channels last where they lie so."""
+        return x.transpose(1, 2) if self.turned else self.tokens(x)
 
     def bias(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
         """(b, m); none when there is none and no column was added."""
         if bias is None:
-            if not self.wider:
+            if not self.longer:
                 return None
             bias = like.new_zeros(like.shape)
         return self.tokens(bias, NEVER)
@@ -119,16 +130,15 @@ class Padded:
 
     def narrow(self, x: Tensor) -> Tensor:
         """(..., m) without the columns that were added."""
-        return x.unflatten(-1, (self.rows, self.cols))[..., : self.shape[2]].flatten(-2) if self.wider else x
+        return x.unflatten(-1, (self.shape[1], self.cols))[..., : self.shape[2]].flatten(-2) if self.longer else x
 
 
 def forward(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: Tensor | None) -> Sums:
     """`tiles.forward`, compiled."""
-    pad = Padded(a.shape[1], row.shape[2], col.shape[2])
-    sizes = (len(a), pad.n, pad.rows, pad.cols, a.shape[2])
-    lse, sums, rows, cols = (a.new_empty(len(a), pad.n, *rest) for rest in ((), (a.shape[2],), (pad.rows,), (pad.cols,)))
-    given = (pad.queries(a), pad.queries(row), pad.columns(col), pad.tokens(x), pad.tokens(inv), pad.bias(bias, inv))
-    _call("grid_forward", sizes, (*given, lse, sums, rows, cols))
+    pad = Padded(a.shape[1], row.shape[2], col.shape[2], x)
+    lse, sums, rows, cols = (a.new_empty(len(a), pad.n, *rest) for rest in ((), (a.shape[2],), (row.shape[2],), (pad.cols,)))
+    given = (pad.queries(a), pad.queries(row), pad.columns(col), pad.data(x), pad.tokens(inv), pad.bias(bias, inv))
+    _call("grid_forward", pad.sizes, (*given, lse, sums, rows, cols))
     return pad.without(lse), pad.without(sums), pad.without(rows), pad.without(cols)[..., : pad.shape[2]]
 
 
@@ -138,17 +148,17 @@ def backward(
     """`tiles.backward`, compiled."""
     a, row, col, x, inv, bias = given
     g_sums, g_rows, g_cols = gradients
-    pad = Padded(a.shape[1], row.shape[2], col.shape[2])
-    batch, channels = len(a), a.shape[2]
-    parts = min(pad.rows, -(-torch.get_num_threads() // batch))  # stretches of rows, so that there is one for each thread
+    pad = Padded(a.shape[1], row.shape[2], col.shape[2], x)
+    batch, channels, rows = len(a), a.shape[2], row.shape[2]
+    parts = min(rows, -(-torch.get_num_threads() // batch))  # stretches of rows, so that there is one for each thread
     d_a, d_col = a.new_zeros(batch, parts, pad.n, channels), a.new_zeros(batch, parts, pad.n, pad.cols)
-    d_row = a.new_empty(batch, pad.n, pad.rows)
-    data, deviation = pad.tokens(x), pad.tokens(inv)
-    d_x = torch.zeros_like(data) if wants_x else None
+    d_row = a.new_empty(batch, pad.n, rows)
+    data, deviation = pad.data(x), pad.tokens(inv)
+    d_x = x.new_zeros(batch, channels, deviation.shape[1]) if wants_x else None
     d_inv = torch.zeros_like(deviation) if wants_inv else None
     arrays = (pad.queries(a), pad.queries(row), pad.columns(col), data, deviation, pad.bias(bias, inv), pad.queries(lse), pad.queries(delta))
     above = (pad.queries(g_sums), pad.queries(g_rows), pad.columns(g_cols))
-    _call("grid_backward", (batch, pad.n, pad.rows, pad.cols, channels, parts), (*arrays, *above, d_a, d_row, d_col, d_x, d_inv))
+    _call("grid_backward", (*pad.sizes, parts), (*arrays, *above, d_a, d_row, d_col, d_x, d_inv))
     return (
         pad.without(d_a.sum(1)),
         pad.without(d_row),
