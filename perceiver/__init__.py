@@ -7,7 +7,7 @@ What stands here needs torch, einops and huggingface_hub alone. Training, data a
 from typing import TYPE_CHECKING, Any
 
 from perceiver.adapters import Adapter, AudioPatches, ByteNgrams, ImagePatches, ImagePixels, Inputs, ModalityDropout, TextBytes
-from perceiver.attention import Attention, attend, segment_mass, soft_weights
+from perceiver.attention import Attention
 from perceiver.blocks import MLP, CrossBlock, SelfBlock, recompute
 from perceiver.decoder import Decoder
 from perceiver.description import Described, describable
@@ -17,6 +17,7 @@ from perceiver.positions import FourierPositions, LearnedPositions, Positions, R
 from perceiver.pretrained import from_pretrained
 from perceiver.queries import InputQueries, LearnedQueries, PositionQueries
 from perceiver.soft_weights import AttentionMap, AttentionMass, each_head, mean_over_heads, record_attention, record_mass
+from perceiver.softmax import attend, segment_mass, soft_weights
 from perceiver.tokens import Tokens, lengths_to_mask
 
 if TYPE_CHECKING:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from perceiver.attention import Attention, Context
+from perceiver.attention import Attention, Context, once
 from perceiver.description import Described, describable
 from perceiver.initialization import linear
+from perceiver.tokens import Tokens
 
 RunBlock = Callable[..., Tensor]
 
@@ -48,6 +50,14 @@ class MLP(Described, nn.Sequential):
         super().__init__(linear(dim, hidden), activation or nn.GELU(), linear(hidden, dim), nn.Dropout(dropout))
 
 
+class NoSkip(Described):
+    """In place of a residual: nothing is added to what was read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(x)
+
+
 class CrossBlock(Described):
     """x reads a context: `x + attention(norm(x), norm(context))`, then `x + mlp(norm(x))`.
 
@@ -58,8 +68,7 @@ class CrossBlock(Described):
         qk_dim: width of queries and keys; `dim` when not given.
         v_dim: width of values; `qk_dim` when not given.
         mlp: makes the MLP from `dim`.
-        skip: what x is added to the attention's output with; `nn.Identity()` is the residual, and a module that
-            returns zeros is the published decoders' "no query residual".
+        skip: what is added to the attention's output, of x: `nn.Identity()` is the residual, `NoSkip()` the published decoders' "no query residual".
         attention: the class of the attention.
         dropout: in training, share of the soft weights and of the attention's output that is zeroed.
     """
@@ -86,9 +95,13 @@ class CrossBlock(Described):
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = mlp(dim)
 
-    def forward(self, x: Float[Tensor, "b n d"], context: Context, mask: Bool[Tensor, "b m"] | None = None) -> Float[Tensor, "b n d"]:
-        """Reads one tensor `b m c`, or tokens by modality."""
-        x = self.skip(x) + self.drop(self.attention(self.norm_x(x), self._normed(context), mask))
+    def forward(self, x: Float[Tensor, "b n d"] | Tokens, context: Context, mask: Bool[Tensor, "b m"] | None = None) -> Float[Tensor, "b n d"]:
+        """Reads one tensor `b m c`, or tokens by modality. Where x is tokens of fewer positions than they are, they are never formed to ask."""
+        if isinstance(x, Tokens) and not replace(x, norm=self.norm_x).asks_in_parts:
+            x = x.dense().features
+        asking = replace(x, norm=self.norm_x) if isinstance(x, Tokens) else once(self.norm_x, x)
+        read = self.drop(self.attention(asking, self._normed(context), mask))
+        x = read if isinstance(self.skip, NoSkip) else read + self.skip(x.dense().features if isinstance(x, Tokens) else x)
         return x + self.mlp(self.norm_mlp(x))
 
     def _normed(self, context: Context) -> Context:

@@ -5,7 +5,7 @@ Queries do not see one another, so any number of them can be answered piece by p
 Letters: b batch, o output queries, q their width, n latents, d their width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from perceiver.blocks import CrossBlock
 from perceiver.description import Described
+from perceiver.tokens import Tokens
 
 
 class Decoder(Described):
@@ -44,8 +45,13 @@ class Decoder(Described):
         self.chunk_size = chunk_size
         self.cross = cross_block(query_dim, latent_dim)
 
-    def forward(self, queries: Float[Tensor, "b o q"], latents: Float[Tensor, "b n d"]) -> Float[Tensor, "b o q"]:
-        """The answer to each query."""
+    def forward(self, queries: Float[Tensor, "b o q"] | Tokens, latents: Float[Tensor, "b n d"]) -> Float[Tensor, "b o q"]:
+        """The answer to each query; queries of a grid are better left in parts, as tokens."""
         if self.chunk_size is None:
             return self.cross(queries, latents)
-        return torch.cat([self.cross(chunk, latents) for chunk in queries.split(self.chunk_size, 1)], 1)
+        if isinstance(queries, Tensor):
+            chunks: Iterable[Tensor | Tokens] = queries.split(self.chunk_size, 1)
+        else:
+            starts = range(0, queries.features.shape[1], self.chunk_size)
+            chunks = (queries.some(slice(start, start + self.chunk_size)) for start in starts)
+        return torch.cat([self.cross(chunk, latents) for chunk in chunks], 1)

@@ -61,10 +61,13 @@ class Positions:
                 columns.append(part.view(view).expand(*shape, -1))
         return torch.cat(columns, -1).flatten(0, -2)
 
+    def rows(self, places: Int[Tensor, " k"]) -> tuple[Int[Tensor, " k"], ...]:
+        """Where places, counted with the last axis fastest, stand along each axis."""
+        return torch.unravel_index(places, [len(table) for table in self.axes])
+
     def at(self, places: Int[Tensor, " k"]) -> Float[Tensor, "k p"]:
         """`dense()[places]`, without ever forming `dense()`."""
-        rows = torch.unravel_index(places, [len(table) for table in self.axes])
-        tables = (table[row].split(widths, -1) for table, row, widths in zip(self.axes, rows, self._group_widths(), strict=True))
+        tables = (table[row].split(widths, -1) for table, row, widths in zip(self.axes, self.rows(places), self._group_widths(), strict=True))
         return torch.cat([part for group in zip(*tables, strict=True) for part in group], -1)
 
     def by_axis(self, weight: Float[Tensor, "d p"]) -> list[Float[Tensor, "d _"]]:
@@ -78,9 +81,15 @@ class Positions:
         """What each axis adds to `dense() @ weight.T`, at each of its places."""
         return [table.to(weight.dtype) @ block.T for table, block in zip(self.axes, self.by_axis(weight), strict=True)]
 
-    def projected(self, weight: Float[Tensor, "d p"]) -> Float[Tensor, "m d"]:
-        """`dense() @ weight.T`, without ever forming `dense()`: each axis is projected by itself, and the results added."""
-        return reduce(lambda whole, axis: (whole[:, None] + axis[None]).flatten(0, 1), self.tables(weight))
+    def projected(self, weight: Float[Tensor, "d p"], places: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m d"]:
+        """`dense() @ weight.T`, or `at(places) @ weight.T`: each axis is projected by itself, and the results added."""
+        return self.added(self.tables(weight), places)
+
+    def added(self, tables: Sequence[Float[Tensor, "_ d"]], places: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m d"]:
+        """The sum of one table an axis, at each place of the grid, or at some of them."""
+        if places is None:
+            return reduce(lambda whole, axis: (whole[:, None] + axis[None]).flatten(0, 1), tables)
+        return reduce(torch.add, (table[row] for table, row in zip(tables, self.rows(places), strict=True)))
 
 
 def fourier_axis(places: int, num_bands: int, max_resolution: int) -> Float[Tensor, "n p"]:

@@ -6,8 +6,9 @@ Letters: b batch, o output queries, d their width.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from perceiver.description import Described
@@ -47,9 +48,10 @@ class PositionQueries(Described):
         self.positions = positions
         self.dim = positions.width
 
-    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
-        """The same queries for each row, the last axis of the grid fastest."""
-        return self.positions(self.positions.shape).dense().expand(batch, -1, -1)
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Tokens:
+        """The same queries for each row, the last axis of the grid fastest; in parts, since they are nothing but positions."""
+        positions = self.positions(self.positions.shape)
+        return Tokens(positions.axes[0].new_empty(batch, positions.num_tokens, 0), self.positions.shape, positions)
 
 
 class TokenQueries(Described):
@@ -65,13 +67,16 @@ class TokenQueries(Described):
         self.modality = modality
         self.dim = dim
 
-    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"]:
-        """A query for each token.
+    def forward(self, segments: Mapping[str, Tokens], batch: int) -> Float[Tensor, "b o d"] | Tokens:
+        """A query for each token; in parts, where all rows have them and their positions are fewer than they are.
 
         Raises:
             ValueError: when no row has the modality.
         """
-        tokens = tokens_of(segments, self.modality).dense()
+        tokens = tokens_of(segments, self.modality)
+        if tokens.asks_in_parts:
+            return tokens
+        tokens = tokens.dense()
         return tokens.to_batch(tokens.features, batch)
 
 
@@ -99,6 +104,13 @@ class InputQueries(Described):
         tokens = tokens_of(segments, self.modality).dense()
         queries = tokens.to_batch(self.project(tokens.features), batch)
         return queries.masked_fill(~tokens.attendable(batch)[..., None], 0)
+
+
+def of_rows(queries: Float[Tensor, "b o d"] | Tokens, rows: Int[Tensor, " k"]) -> Float[Tensor, "k o d"] | Tokens:
+    """The queries of some rows of a batch."""
+    if isinstance(queries, Tensor):
+        return queries[rows]
+    return replace(queries, features=queries.features[rows], mask=None if queries.mask is None else queries.mask[rows])
 
 
 def tokens_of(segments: Mapping[str, Tokens], modality: str) -> Tokens:

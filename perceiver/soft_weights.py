@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from perceiver.attention import Attention, attention_layers, soft_weights
+from perceiver.attention import Attention, attention_layers
+from perceiver.softmax import soft_weights
 
 OverHeads = Callable[[Float[Tensor, "b h ..."]], Tensor]
 CHUNK = 256  # queries whose weights are held for all heads at a time

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from perceiver.positions import Positions
 
 LARGE_GRID = 1024  # tokens
+LONG_AXIS = 8192
 LITTLE_DATA = 64  # channels
 
 
@@ -34,6 +35,7 @@ class Tokens:
         project: maps `concat(features, position, constant)` to the trunk's width; None when they have it already.
         constant: channels behind the position that are the same for all tokens; None for none.
         norm: is applied to what comes out; None for none.
+        places: which places of the positions' grid these tokens have, counted with the last axis fastest; None when they have all, in order.
     """
 
     features: Float[Tensor, "b m c"]
@@ -44,17 +46,38 @@ class Tokens:
     project: nn.Linear | None = None
     constant: Float[Tensor, " k"] | None = None
     norm: nn.LayerNorm | None = None
+    places: Int[Tensor, " m"] | None = None
 
     @property
     def in_parts(self) -> bool:
-        """Whether attention had better take these tokens apart than join them: many of them on a grid, each with little data of its own."""
+        """Whether attention had better take these tokens apart than join them: many of them on a grid, each with little data of its own.
+
+        Along a single axis, of which all weights are held, there must not be too many.
+        """
         return (
             self.positions is not None
-            and len(self.positions.axes) > 1
+            and self.places is None
             and self.features.shape[1] >= LARGE_GRID
+            and (len(self.positions.axes) > 1 or self.features.shape[1] <= LONG_AXIS)
             and self.features.shape[2] <= LITTLE_DATA
             and (self.norm is None or type(self.norm) is nn.LayerNorm)
         )
+
+    @property
+    def asks_in_parts(self) -> bool:
+        """Whether queries had better be made of these tokens in parts than one by one: their positions are fewer than they are, along all axes."""
+        return (
+            self.positions is not None
+            and self.rows is None
+            and sum(len(table) for table in self.positions.axes) <= self.features.shape[1]
+            and (self.norm is None or type(self.norm) is nn.LayerNorm)
+        )
+
+    def some(self, which: slice) -> "Tokens":
+        """Some of the tokens, by themselves."""
+        places = torch.arange(self.features.shape[1], device=self.features.device) if self.places is None else self.places
+        features, mask, places = self.features[:, which], None if self.mask is None else self.mask[:, which], places[which]
+        return replace(self, features=features, mask=mask, places=places, grid=(len(places),))
 
     def dense(self) -> "Tokens":
         """The same tokens with all parts joined, projected and normed: plain features that a linear map can take.
@@ -70,13 +93,14 @@ class Tokens:
         joined = self._beside(features) if self.project is None else self._projected(features, self.project)
         if self.norm is not None:
             joined = self.norm(joined)
-        return replace(self, features=joined, positions=None, constant=None, project=None, norm=None)
+        return replace(self, features=joined, positions=None, constant=None, project=None, norm=None, places=None)
 
     def _beside(self, features: Float[Tensor, "b m c"]) -> Float[Tensor, "b m d"]:
         """Features, positions and constant channels side by side."""
         parts = [features]
         if self.positions is not None:
-            parts.append(self.positions.dense().to(features.dtype).expand(len(features), -1, -1))
+            positions = self.positions.dense() if self.places is None else self.positions.at(self.places)
+            parts.append(positions.to(features.dtype).expand(len(features), -1, -1))
         if self.constant is not None:
             parts.append(self.constant.to(features.dtype).expand(*features.shape[:2], -1))
         return torch.cat(parts, -1) if len(parts) > 1 else features
@@ -86,7 +110,7 @@ class Tokens:
         data, positions, constant = self.columns(project.weight)
         projected = F.linear(features, data, project.bias)
         if self.positions is not None:
-            projected = projected + self.positions.projected(positions)
+            projected = projected + self.positions.projected(positions, self.places)
         return projected if self.constant is None else projected + constant @ self.constant
 
     def columns(self, weight: Float[Tensor, "d c"]) -> tuple[Float[Tensor, "d _"], Float[Tensor, "d _"], Float[Tensor, "d _"]]:

@@ -13,7 +13,7 @@ import pytest
 import perceiver
 
 PACKAGE = Path(perceiver.__file__).parent
-TRUNK = {"initialization", "positions", "tokens", "grid_attention", "attention", "blocks", "encoder", "decoder", "queries"}
+TRUNK = {"initialization", "positions", "tokens", "grid_attention", "softmax", "attention", "blocks", "encoder", "decoder", "queries"}
 MAY_IMPORT = {
     "description": set(),
     "weights": set(),
@@ -26,14 +26,27 @@ MAY_IMPORT = {
     "positions": {"description", "initialization"},
     "tokens": {"positions"},
     "grid_attention": {"tokens"},
-    "attention": {"description", "grid_attention", "initialization", "tokens"},
-    "blocks": {"description", "initialization", "attention"},
+    "softmax": set(),
+    "attention": {"description", "grid_attention", "initialization", "softmax", "tokens"},
+    "blocks": {"description", "initialization", "attention", "tokens"},
     "encoder": {"description", "initialization", "blocks", "tokens"},
-    "decoder": {"description", "blocks"},
+    "decoder": {"description", "blocks", "tokens"},
     "queries": {"description", "initialization", "positions", "tokens"},
-    "soft_weights": {"attention"},
+    "soft_weights": {"attention", "softmax"},
     "adapters": {"description", "initialization", "positions", "tokens", "tokenizer"},
-    "models": {"adapters", "decoder", "description", "encoder", "hub", "initialization", "model_folder", "positions", "queries", "tokenizer"},
+    "models": {
+        "adapters",
+        "decoder",
+        "description",
+        "encoder",
+        "hub",
+        "initialization",
+        "model_folder",
+        "positions",
+        "queries",
+        "tokenizer",
+        "tokens",
+    },
     "pretrained": {
         "adapters",
         "attention",

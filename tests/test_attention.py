@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from transformers import PerceiverConfig
 from transformers.models.perceiver.modeling_perceiver import PerceiverAttention, PerceiverLayer
 
-from perceiver.attention import Attention, attend, attention_layers, segment_mass, soft_weights
+from perceiver.attention import Attention, attention_layers
 from perceiver.blocks import MLP, CrossBlock, SelfBlock
+from perceiver.softmax import attend, segment_mass, soft_weights
 from perceiver.tokens import Tokens
 
 NAN, INF = math.nan, math.inf

@@ -1,14 +1,16 @@
 """Decoder and queries: what the output asks, and that it may ask piece by piece."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from builders import randomise
 
-from perceiver.blocks import CrossBlock
+from perceiver.blocks import CrossBlock, NoSkip
 from perceiver.decoder import Decoder
-from perceiver.positions import FourierPositions
+from perceiver.positions import FourierPositions, Positions
 from perceiver.queries import InputQueries, LearnedQueries, PositionQueries
 from perceiver.tokens import Tokens
 
@@ -60,7 +62,7 @@ def test_learned_queries_are_the_same_in_each_row() -> None:
 def test_position_queries_are_the_table_of_positions() -> None:
     positions = FourierPositions((5, 3), 2)
     queries = PositionQueries(positions)
-    out = queries({}, 7)
+    out = queries({}, 7).dense().features
     assert out.shape == (7, 15, 10) and queries.dim == 10 and not list(queries.parameters())
     assert (out == positions((5, 3)).dense()).all()
 
@@ -80,3 +82,61 @@ def test_input_queries_are_made_of_tokens_and_read_zero_where_there_is_none() ->
 def test_queries_made_of_a_modality_that_no_row_has_are_refused_with_those_it_has() -> None:
     with pytest.raises(ValueError, match="'c'.*a, b"):
         InputQueries("c", 3, 11)({"a": masked_tokens(), "b": masked_tokens()}, 5)
+
+
+def asked(tokens: Tokens, apart: bool, monkeypatch, **options) -> list[torch.Tensor]:
+    """What a decoder answers, and all gradients; with the tokens formed, or not."""
+    torch.manual_seed(5)
+    decoder = Decoder(tokens.dense().features.shape[-1], 7, **options).double()
+    randomise(decoder)
+    latents = torch.randn(3, 5, 7, dtype=torch.float64, requires_grad=True)
+    with monkeypatch.context() as patch:
+        if not apart:
+            patch.setattr(Tokens, "asks_in_parts", property(lambda self: False))
+        seen: list[int] = []
+        decoder.cross.norm_x.register_forward_hook(lambda *_: seen.append(1))
+        out = decoder(tokens, latents)
+        assert len(seen) <= 1 if apart else len(seen) >= 1  # the norm is called on tokens that were formed: at most those of the last chunk
+    constant = [] if tokens.constant is None else [tokens.constant]
+    leaves = [latents, *decoder.parameters(), *constant, *([tokens.features] if tokens.features.shape[-1] else [])]
+    # The bias of keys moves all scores of a query alike, so that its gradient is nothing but rounding.
+    gradients = zip(leaves, torch.autograd.grad(out.square().sum(), leaves), strict=True)
+    return [out, *(gradient for leaf, gradient in gradients if leaf is not decoder.cross.attention.to_k.bias)]
+
+
+@pytest.mark.parametrize("chunk_size", [None, 11])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("kind", ["positions", "places", "data", "mask"])
+def test_queries_of_a_grid_that_are_never_formed_are_answered_as_if_they_were(kind, residual, chunk_size, monkeypatch):
+    positions = FourierPositions((5, 7, 3), 2)((5, 7, 3))
+    positions = Positions(tuple(table.double() for table in positions.axes), positions.groups)
+    channels = {"data": 4, "mask": 4}.get(kind, 0)
+    features = torch.randn(3, 105, channels, dtype=torch.float64, requires_grad=channels > 0)
+    tokens = Tokens(features, (5, 7, 3), positions, torch.rand(3, 105) < 0.7 if kind == "mask" else None)
+    if kind == "places":
+        constant = torch.randn(6, dtype=torch.float64, requires_grad=True)
+        tokens = replace(tokens, features=features[:, :50], places=torch.randperm(105)[:50], constant=constant, grid=(50,))
+    block = partial(CrossBlock, heads=2, qk_dim=6, skip=None if residual else NoSkip())
+    if chunk_size is not None:  # a chunk of fewer tokens than there are positions is formed, so that there must be more
+        chunk_size += 5 + 7 + 3
+    for apart, formed in zip(*(asked(tokens, on, monkeypatch, cross_block=block, chunk_size=chunk_size) for on in (True, False)), strict=True):
+        assert (apart - formed).norm() <= 1e-11 * formed.norm()
+
+
+def test_queries_that_are_alike_in_all_rows_are_projected_once():
+    decoder, latents = Decoder(10, 7), torch.randn(3, 5, 7)
+    rows: list[int] = []
+    for layer in (decoder.cross.norm_x, decoder.cross.attention.to_q):
+        layer.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    queries = torch.randn(11, 10)
+    once = decoder(queries.expand(3, -1, -1), latents)
+    each = decoder(queries.repeat(3, 1, 1), latents)
+    assert rows == [1, 1, 3, 3]
+    torch.testing.assert_close(once, each, rtol=0, atol=1e-5)
+
+
+def test_a_block_that_adds_nothing_to_what_it_read_is_told_so():
+    block = CrossBlock(10, 7, skip=NoSkip())
+    x, context = torch.randn(3, 11, 10), torch.randn(3, 5, 7)
+    read = block.attention(block.norm_x(x), block.norm_context(context))
+    torch.testing.assert_close(block(x, context), read + block.mlp(block.norm_mlp(read)))

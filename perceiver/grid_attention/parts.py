@@ -48,12 +48,15 @@ class GridParts:
 
     def __init__(self, tokens: Tokens, dtype: torch.dtype) -> None:
         assert tokens.positions is not None
+        self.positions, self.places = tokens.positions, tokens.places
         self.shape = [len(table) for table in tokens.positions.axes]
-        if tokens.features.shape[1] != math.prod(self.shape):
+        if tokens.places is None and tokens.features.shape[1] != math.prod(self.shape):
             raise ValueError(
                 f"{tokens.features.shape[1]} tokens do not fill a grid of {' x '.join(map(str, self.shape))} positions: make them as many"
             )
         features = tokens.features if tokens.mask is None else tokens.features.masked_fill(~tokens.mask[..., None], 0)
+        if not features.shape[-1]:
+            features = features[:1]  # without data, tokens are the same in each row
         self.x = features.to(dtype).transpose(1, 2)
         self.alive = None if tokens.mask is None else tokens.mask.any(1)
         self.bias = None if tokens.mask is None else torch.where(tokens.mask, 0.0, NEVER).to(dtype)
@@ -64,7 +67,7 @@ class GridParts:
         else:
             norm = tokens.norm
             self.parts = _centred(raw)
-            self.inv = _inverse_deviation(self.x, self.parts, norm.eps)
+            self.inv = self._inverse_deviation(norm.eps)
             self.gain = None if norm.weight is None else norm.weight.to(dtype)
             self.shift = torch.zeros_like(raw.constant) if norm.bias is None else norm.bias.to(dtype)
 
@@ -94,6 +97,41 @@ class GridParts:
         nothing = at(torch.zeros_like(self.shift))
         return Parts(at(self.parts.data * gain) - nothing, [at(table * gain) - nothing for table in self.parts.axes], at(self.shift))
 
+    def projected(self, linear: nn.Module) -> Float[Tensor, "b m e"]:
+        """`linear(tokens)`, without forming the tokens. Where they have no data they are the same in each row of the batch, and it is given once."""
+        parts = self.through(linear)
+        found = self.positions.added(parts.axes, self.places)[None]
+        if self.x.shape[1]:
+            found = found + self.x.transpose(1, 2) @ parts.data
+        return torch.addcmul(parts.constant, self.inv[..., None], found)
+
+    def _inverse_deviation(self, eps: float) -> Float[Tensor, "b m"]:
+        """One over the standard deviation of each token: its square is a quadratic form of the data, with tables for what the axes add."""
+        data, axes = self.parts.data, self.parts.axes
+        square = self._at([table.square().sum(-1) for table in axes])
+        for j, other in enumerate(axes):
+            for i, one in enumerate(axes[:j]):
+                square = square + 2 * self._product(one @ other.T, i, j)
+        if len(data):
+            linear = self.positions.added([table @ data.T for table in axes], self.places).T
+            form = torch.einsum("cd,bdm->bcm", data @ data.T, self.x)
+            square = ((form + 2 * linear) * self.x).sum(1) + square
+        else:
+            square = square[None]
+        return (square.clamp_min(0) / data.shape[1] + eps).rsqrt()
+
+    def _at(self, vectors: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, " m"]:
+        """The sum of one number a place of each axis, at each token."""
+        return self.positions.added([vector[:, None] for vector in vectors], self.places)[:, 0]
+
+    def _product(self, table: Float[Tensor, "n k"], i: int, j: int) -> Float[Tensor, " m"]:
+        """A number for each place of axis i and place of axis j, at each token."""
+        if self.places is not None:
+            rows = self.positions.rows(self.places)
+            return table[rows[i], rows[j]]
+        view = [size if axis in (i, j) else 1 for axis, size in enumerate(self.shape)]
+        return table.view(view).expand(self.shape).flatten()
+
 
 def _raw(tokens: Tokens, dtype: torch.dtype) -> Parts:
     """The parts of tokens before their norm."""
@@ -115,30 +153,6 @@ def _centred(parts: Parts) -> Parts:
     first, *others = ((table - table.mean(-1, keepdim=True)) for table in parts.axes)
     data, constant = parts.data - parts.data.mean(-1, keepdim=True), parts.constant - parts.constant.mean()
     return Parts(data, [first + constant, *others], torch.zeros_like(constant))
-
-
-def _inverse_deviation(x: Float[Tensor, "b c m"], parts: Parts, eps: float) -> Float[Tensor, "b m"]:
-    """One over the standard deviation of each token: its square is a quadratic form of the data, with tables for what the axes add."""
-    width, shape = parts.data.shape[1], [len(table) for table in parts.axes]
-    linear = _over_the_grid([table @ parts.data.T for table in parts.axes], shape)
-    square = _over_the_grid([table.square().sum(-1, keepdim=True) for table in parts.axes], shape)[0]
-    for j, other in enumerate(parts.axes):
-        for i, one in enumerate(parts.axes[:j]):
-            view = [size if axis in (i, j) else 1 for axis, size in enumerate(shape)]
-            square = square + 2 * (one @ other.T).view(view).expand(shape).flatten()
-    form = torch.einsum("cd,bdm->bcm", parts.data @ parts.data.T, x)
-    variance = ((form + 2 * linear) * x).sum(1) + square
-    return (variance.clamp_min(0) / width + eps).rsqrt()
-
-
-def _over_the_grid(tables: Sequence[Float[Tensor, "_ k"]], shape: Sequence[int]) -> Float[Tensor, "k m"]:
-    """The sum of one table an axis, at each place of the grid."""
-    views = []
-    for axis, table in enumerate(tables):
-        view = [1] * len(shape)
-        view[axis] = shape[axis]
-        views.append(table.T.reshape(-1, *view))
-    return reduce(torch.add, views).flatten(1)
 
 
 def read_grid(

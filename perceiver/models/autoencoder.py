@@ -18,6 +18,7 @@ from perceiver.encoder import Encoder
 from perceiver.initialization import linear, small_array
 from perceiver.models.model import Model
 from perceiver.positions import Positions, fourier_features
+from perceiver.tokens import Tokens
 
 Places = Mapping[str, Int[Tensor, " _"]]
 
@@ -49,11 +50,11 @@ class GridQueries(Described):
         """Places of the whole grid."""
         return math.prod(self.shape)
 
-    def forward(self, places: Int[Tensor, " k"], batch: int) -> Float[Tensor, "b k q"]:
-        """Queries for some places, counted with the last axis fastest."""
+    def forward(self, places: Int[Tensor, " k"], batch: int) -> Tokens:
+        """Queries for some places, counted with the last axis fastest; in parts, since they are nothing but positions."""
         tables = tuple(self.get_buffer(f"axis_{axis}") for axis in range(len(self.shape)))
-        features = Positions(tables, (1, self.num_bands, self.num_bands)).at(places).to(self.padding.dtype)
-        return torch.cat([features, self.padding.expand(len(features), -1)], -1).expand(batch, -1, -1)
+        positions = Positions(tables, (1, self.num_bands, self.num_bands))
+        return Tokens(self.padding.new_empty(batch, len(places), 0), (len(places),), positions, constant=self.padding[0], places=places)
 
 
 class VectorQuery(Described):

@@ -18,6 +18,7 @@ from perceiver.decoder import Decoder
 from perceiver.description import Described
 from perceiver.encoder import Encoder
 from perceiver.models.model import Model
+from perceiver.queries import of_rows
 
 
 class Readout(Described):
@@ -109,5 +110,5 @@ class MultitaskPerceiver(Model):
                 outputs[name] = readout.head(self.decoder(queries, latents))
             else:
                 rows = (batch["dataset"] == number).nonzero().flatten()
-                outputs[name] = readout.head(self.decoder(queries[rows], latents[rows]))
+                outputs[name] = readout.head(self.decoder(of_rows(queries, rows), latents[rows]))
         return outputs

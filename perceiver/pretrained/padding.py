@@ -41,12 +41,12 @@ class PaddingAttention(Attention):
     """`Attention` that reads `PaddingTokens` as transformers does."""
 
     def project(
-        self, x: Tensor, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None
+        self, x: Tensor | Tokens, context: Context, mask: Tensor | None = None, rotate: Rotate | None = None
     ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h m e"], Float[Tensor, "b h m w"], Bool[Tensor, " b #h #n m"] | None]:
         """As ever, but the queries of a row with nothing but padding are zero, which makes all scores equal."""
         q, k, v, attendable = super().project(x, context, mask, rotate)
         if not isinstance(context, Tensor):
             for tokens in context.values():
                 if isinstance(tokens, PaddingTokens) and tokens.padding is not None:
-                    q = q.masked_fill(tokens.to_batch(tokens.padding, len(x))[:, None, None, None], 0)
+                    q = q.masked_fill(tokens.to_batch(tokens.padding, len(q))[:, None, None, None], 0)
         return q, k, v, attendable

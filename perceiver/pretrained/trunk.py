@@ -5,12 +5,10 @@ They are called one thing in transformers and another here; `TRUNK` is the dicti
 
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from perceiver.blocks import MLP, CrossBlock, SelfBlock
+from perceiver.blocks import MLP, CrossBlock, NoSkip, SelfBlock
 from perceiver.decoder import Decoder
-from perceiver.description import Described
 from perceiver.encoder import Encoder
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.semantics import Semantics
@@ -26,14 +24,6 @@ LAYER = {
     "mlp.dense1": "mlp.0",
     "mlp.dense2": "mlp.2",
 }
-
-
-class NoSkip(Described):
-    """In place of a residual: nothing is added to what was read."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zeros."""
-        return torch.zeros_like(x)
 
 
 def skip(residual: bool) -> nn.Module | None:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 import perceiver.tokens
 from perceiver import recompute
-from perceiver.attention import attend_beside, merge
 from perceiver.blocks import CrossBlock
 from perceiver.grid_attention import operator
 from perceiver.positions import FourierPositions, Positions
 from perceiver.soft_weights import record_attention, record_mass
+from perceiver.softmax import attend_beside, merge
 from perceiver.tokens import Tokens
 from tests.builders import randomise, without_shape_checks
 

@@ -28,7 +28,7 @@ def test_a_published_model_starts_with_its_own_numbers_and_merges_into_its_own_c
     before, names = our_answers(model, batch), set(model.state_dict())
     lora = LoRA(rank=3)
     lora.prepare(model)
-    assert all(torch.allclose(our_answers(model, batch)[key], value, atol=1e-6) for key, value in before.items())
+    assert all((our_answers(model, batch)[key] - value).norm() < 1e-5 * value.norm() for key, value in before.items())
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn_like(parameter)
