@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from perceiver.description import Described
@@ -34,6 +34,11 @@ def once(function: Callable[[Tensor], Tensor], x: Float[Tensor, "b ..."]) -> Flo
         return function(x)
     found = function(x[:1])
     return found.expand(len(x), *found.shape[1:])
+
+
+def once_of(x: Float[Tensor, "b ..."], rows: Int[Tensor, " k"]) -> Float[Tensor, "k ..."]:
+    """Some rows of x; still one that is repeated, where x repeats one."""
+    return x[rows] if x.stride(0) else x[:1].expand(len(rows), *x.shape[1:])
 
 
 class Attention(Described):
@@ -110,7 +115,7 @@ class Attention(Described):
 
     def _read_grid(self, q: Tensor, tokens: Tokens) -> tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]:
         """`read_grid` for the rows that have it; the others read zero, with a logarithm of -inf."""
-        rows = q if tokens.rows is None else q[tokens.rows]
+        rows = q if tokens.rows is None else once_of(q, tokens.rows)
         out, lse = read_grid(rows, GridParts(tokens, q.dtype), self.to_k, self.to_v)
         if tokens.rows is None:
             return out, lse

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from perceiver.description import describable
+from perceiver.linear import Linear
 
 Start = Callable[[int, int], nn.Parameter]
 
 
-def linear(in_features: int, out_features: int) -> nn.Linear:
+def linear(in_features: int, out_features: int) -> Linear:
     """A linear map with zero bias, and weights from a normal of variance 1 / in_features before it is cut at two standard deviations."""
-    layer = nn.Linear(in_features, out_features)
+    layer = Linear(in_features, out_features)
     std = in_features**-0.5
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
     nn.init.zeros_(layer.bias)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from perceiver.description import Described
@@ -67,10 +67,14 @@ class Positions:
 
     def at(self, places: Int[Tensor, " k"]) -> Float[Tensor, "k p"]:
         """`dense()[places]`, without ever forming `dense()`."""
-        tables = (table[row].split(widths, -1) for table, row, widths in zip(self.axes, self.rows(places), self._group_widths(), strict=True))
-        return torch.cat([part for group in zip(*tables, strict=True) for part in group], -1)
+        return self.joined([table[row] for table, row in zip(self.axes, self.rows(places), strict=True)])
 
-    def by_axis(self, weight: Float[Tensor, "d p"]) -> list[Float[Tensor, "d _"]]:
+    def joined(self, parts: Sequence[Float[Tensor, "k _"]]) -> Float[Tensor, "k p"]:
+        """Channels of each axis, side by side in the order of `dense()`."""
+        groups = (part.split(widths, -1) for part, widths in zip(parts, self._group_widths(), strict=True))
+        return torch.cat([part for group in zip(*groups, strict=True) for part in group], -1)
+
+    def by_axis(self, weight: Shaped[Tensor, "d p"]) -> list[Shaped[Tensor, "d _"]]:
         """The columns of a weight that belong to each axis, as they stand in `dense()`, side by side in the order of its table."""
         groups = list(zip(*self._group_widths(), strict=True))
         columns = iter(weight.split([width for group in groups for width in group], -1))

@@ -113,7 +113,7 @@ class Tokens:
             projected = projected + self.positions.projected(positions, self.places)
         return projected if self.constant is None else projected + constant @ self.constant
 
-    def columns(self, weight: Float[Tensor, "d c"]) -> tuple[Float[Tensor, "d _"], Float[Tensor, "d _"], Float[Tensor, "d _"]]:
+    def columns(self, weight: Shaped[Tensor, "d c"]) -> tuple[Shaped[Tensor, "d _"], Shaped[Tensor, "d _"], Shaped[Tensor, "d _"]]:
         """The columns of a weight that meet the features, the positions and the constant channels."""
         widths = [self.features.shape[-1], 0 if self.positions is None else self.positions.width, 0 if self.constant is None else len(self.constant)]
         data, positions, constant = weight.split(widths, -1)

@@ -13,19 +13,20 @@ import pytest
 import perceiver
 
 PACKAGE = Path(perceiver.__file__).parent
-TRUNK = {"initialization", "positions", "tokens", "grid_attention", "softmax", "attention", "blocks", "encoder", "decoder", "queries"}
+TRUNK = {"linear", "initialization", "positions", "tokens", "grid_attention", "softmax", "attention", "blocks", "encoder", "decoder", "queries"}
 MAY_IMPORT = {
     "description": set(),
     "weights": set(),
     "parts": set(),
-    "initialization": {"description"},
+    "linear": {"description"},
+    "initialization": {"description", "linear"},
     "tokenizer": set(),
     "run_folder": set(),
     "model_folder": {"description", "weights"},
     "hub": {"model_folder"},
     "positions": {"description", "initialization"},
     "tokens": {"positions"},
-    "grid_attention": {"tokens"},
+    "grid_attention": {"linear", "tokens"},
     "softmax": set(),
     "attention": {"description", "grid_attention", "initialization", "softmax", "tokens"},
     "blocks": {"description", "initialization", "attention", "tokens"},
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "encoder",
         "hub",
         "initialization",
+        "linear",
         "model_folder",
         "positions",
         "queries",

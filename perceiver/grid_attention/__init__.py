@@ -10,10 +10,11 @@ map of such a token, projection, centring, norm gain, keys, values, is a sum of 
 with p the softmax of the scores. Per query and token that is a handful of multiplications and one exponential, however many position channels there
 are, and tables of rows and columns are all that memory holds. docs/factored_attention.md has the algebra step by step.
 
-`operator` is the sum over all tokens, forward and backward, in `tiles` (PyTorch) or `native` (compiled); `parts` takes tokens, norm and linear maps
-apart.
+`parts` takes tokens, norm and linear maps apart; `reading` makes scores of them, and of sums what is read. `operator` is the sum over all tokens,
+forward and backward, in `tiles` (PyTorch), `native` (a CPU's compiled kernel) or `gpu` (Triton).
 """
 
-from perceiver.grid_attention.parts import GridParts, read_grid
+from perceiver.grid_attention.parts import GridParts
+from perceiver.grid_attention.reading import read_grid
 
 __all__ = ["GridParts", "read_grid"]

@@ -1,20 +1,17 @@
-"""Tokens of a grid, their norm, keys and values, taken apart: what the data, each axis and a constant add to them.
+"""Tokens of a grid and their norm, taken apart: what the data, each axis and a constant add to them, and to any linear map of them.
 
-Letters: b batch, h heads, n queries, m tokens, c data channels, d width of a token, e head width of queries and keys, w of values, r places of an
-axis.
+Letters: b batch, m tokens, c data channels, d width of a token, e width of what it is mapped to, k vectors of any kind.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from perceiver.grid_attention.operator import grid_sums
+from perceiver.linear import is_plain
 from perceiver.tokens import Tokens
 
 NEVER = -1e30  # added to the score of a token that may not be attended: finite, and far below all others
@@ -48,7 +45,7 @@ class GridParts:
 
     def __init__(self, tokens: Tokens, dtype: torch.dtype) -> None:
         assert tokens.positions is not None
-        self.positions, self.places = tokens.positions, tokens.places
+        self.tokens, self.positions, self.places = tokens, tokens.positions, tokens.places
         self.shape = [len(table) for table in tokens.positions.axes]
         if tokens.places is None and tokens.features.shape[1] != math.prod(self.shape):
             raise ValueError(
@@ -62,11 +59,11 @@ class GridParts:
         self.bias = None if tokens.mask is None else torch.where(tokens.mask, 0.0, NEVER).to(dtype)
         raw = _raw(tokens, dtype)
         if tokens.norm is None:
-            self.inv = torch.ones_like(self.x[:, 0])
-            self.parts, self.gain, self.shift = raw, None, raw.constant
+            self.inv = self.x.new_ones(features.shape[:2])
+            self.parts, self.gain, self.shift = _with_constant(raw), None, torch.zeros_like(raw.constant)
         else:
             norm = tokens.norm
-            self.parts = _centred(raw)
+            self.parts = _with_constant(_centred(raw))
             self.inv = self._inverse_deviation(norm.eps)
             self.gain = None if norm.weight is None else norm.weight.to(dtype)
             self.shift = torch.zeros_like(raw.constant) if norm.bias is None else norm.bias.to(dtype)
@@ -77,7 +74,7 @@ class GridParts:
         Args:
             linear: `nn.Linear`, or a module that has taken the place of one and is as linear, such as one with the small matrices of LoRA.
         """
-        if type(linear) is not nn.Linear:
+        if not is_plain(linear):
             return self._through_any(linear)
         weight = linear.weight.to(self.x.dtype)
         constant = weight @ self.shift
@@ -96,6 +93,31 @@ class GridParts:
         gain = torch.ones_like(self.shift) if self.gain is None else self.gain
         nothing = at(torch.zeros_like(self.shift))
         return Parts(at(self.parts.data * gain) - nothing, [at(table * gain) - nothing for table in self.parts.axes], at(self.shift))
+
+    def met(self, u: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k c"], list[Float[Tensor, "k _"]]]:
+        """Products of vectors as wide as a token with the parts of normed tokens, but for gain and shift: of the data, and of each axis."""
+        u = u if self.tokens.norm is None else u - u.mean(-1, keepdim=True)
+        project, constant, dtype = self.tokens.project, self.tokens.constant, u.dtype
+        wide = u if project is None else u @ project.weight.to(dtype)
+        data, positions, beside = self.tokens.columns(wide)
+        first, *others = (block @ table.to(dtype).T for block, table in zip(self.positions.by_axis(positions), self.positions.axes, strict=True))
+        for vector, value in ((beside, constant), (u, None if project is None else project.bias)):
+            if value is not None:
+                first = first + (vector @ value.to(dtype))[:, None]
+        return data, [first, *others]
+
+    def sums(self, data: Float[Tensor, "k c"], axes: Sequence[Float[Tensor, "k _"]]) -> Float[Tensor, "k d"]:
+        """The sum of all normed tokens, but for gain and shift, by weights whose sums are given: times the data, and over the places of each axis."""
+        project, constant, dtype = self.tokens.project, self.tokens.constant, data.dtype
+        total = axes[0].sum(-1, keepdim=True)
+        found = [data, self.positions.joined([weights @ table.to(dtype) for weights, table in zip(axes, self.positions.axes, strict=True)])]
+        if constant is not None:
+            found.append(total * constant.to(dtype))
+        wide = torch.cat(found, -1)
+        if project is not None:
+            wide = wide @ project.weight.to(dtype).T
+            wide = wide if project.bias is None else wide + total * project.bias.to(dtype)
+        return wide if self.tokens.norm is None else wide - wide.mean(-1, keepdim=True)
 
     def projected(self, linear: nn.Module) -> Float[Tensor, "b m e"]:
         """`linear(tokens)`, without forming the tokens. Where they have no data they are the same in each row of the batch, and it is given once."""
@@ -136,55 +158,32 @@ class GridParts:
 def _raw(tokens: Tokens, dtype: torch.dtype) -> Parts:
     """The parts of tokens before their norm."""
     assert tokens.positions is not None
+    if tokens.project is not None:
+        data, positions, constant = tokens.columns(tokens.project.weight.to(dtype))
+        fixed = torch.zeros_like(data[:, 0]) if tokens.project.bias is None else tokens.project.bias.to(dtype)
+        if tokens.constant is not None:
+            fixed = fixed + constant @ tokens.constant.to(dtype)
+        return Parts(data.T, tokens.positions.tables(positions), fixed)
     width = tokens.features.shape[-1] + tokens.positions.width + (0 if tokens.constant is None else len(tokens.constant))
-    if tokens.project is None:
-        weight, bias = torch.eye(width, dtype=dtype, device=tokens.features.device), None
-    else:
-        weight, bias = tokens.project.weight.to(dtype), tokens.project.bias
-    data, positions, constant = tokens.columns(weight)
-    fixed = torch.zeros_like(weight[:, 0]) if bias is None else bias.to(dtype)
-    if tokens.constant is not None:
-        fixed = fixed + constant @ tokens.constant.to(dtype)
-    return Parts(data.T, tokens.positions.tables(positions), fixed)
+    data, positions, constant = tokens.columns(torch.arange(width, device=tokens.features.device)[None])  # where each channel stands
+    axes = [_placed(table.to(dtype), at[0], width) for table, at in zip(tokens.positions.axes, tokens.positions.by_axis(positions), strict=True)]
+    eye = torch.eye(data.shape[1], dtype=dtype, device=tokens.features.device)
+    fixed = axes[0].new_zeros(width) if tokens.constant is None else _placed(tokens.constant.to(dtype)[None], constant[0], width)[0]
+    return Parts(_placed(eye, data[0], width), axes, fixed)
+
+
+def _placed(table: Float[Tensor, "n k"], columns: Int[Tensor, " k"], width: int) -> Float[Tensor, "n d"]:
+    """A table whose columns stand where they belong among others, which are zero."""
+    return table.new_zeros(len(table), width).index_copy(1, columns, table)
 
 
 def _centred(parts: Parts) -> Parts:
-    """Less their mean over the channels, so that the norm has no mean left to take away; the constant goes to the first axis."""
-    first, *others = ((table - table.mean(-1, keepdim=True)) for table in parts.axes)
-    data, constant = parts.data - parts.data.mean(-1, keepdim=True), parts.constant - parts.constant.mean()
-    return Parts(data, [first + constant, *others], torch.zeros_like(constant))
+    """Less their mean over the channels, so that the norm has no mean left to take away."""
+    data, *axes = (table - table.mean(-1, keepdim=True) for table in (parts.data, *parts.axes))
+    return Parts(data, axes, parts.constant - parts.constant.mean())
 
 
-def read_grid(
-    q: Float[Tensor, "b h n e"], grid: GridParts, to_k: nn.Module, to_v: nn.Module
-) -> tuple[Float[Tensor, "b h n w"], Float[Tensor, "b h n"]]:
-    """What queries read of a grid, softmax(q k' / sqrt(e)) v, and the logarithm of the sum of the exponentials of their scores.
-
-    A row of the batch with nothing to attend to reads zero, and its logarithm is -inf.
-    """
-    heads, queries = q.shape[1:3]
-    q = q * q.shape[-1] ** -0.5
-    keys, values = grid.through(to_k), grid.through(to_v)
-    a, *by_axis = (torch.einsum("bhne,rhe->bhnr", q, rearrange(part, "r (h e) -> r h e", h=heads)).flatten(1, 2) for part in (keys.data, *keys.axes))
-    rows = reduce(lambda all_axes, axis: (all_axes[..., None] + axis[:, :, None]).flatten(2), by_axis[:-1]) if by_axis[:-1] else None
-    if rows is None:
-        rows = torch.zeros_like(by_axis[0][..., :1])
-    lse, sums, by_row, by_col = grid_sums(a, rows, by_axis[-1], grid.x, grid.inv, grid.bias)
-    marginals = [*_marginals(by_row, grid.shape[:-1]), by_col]
-    out = sum(
-        torch.einsum("bhnr,rhw->bhnw", marginal.unflatten(1, (heads, queries)), rearrange(part, "r (h w) -> r h w", h=heads))
-        for marginal, part in zip((sums, *marginals), (values.data, *values.axes), strict=True)
-    )
-    out = out + rearrange(values.constant, "(h w) -> h 1 w", h=heads)
-    lse = lse.unflatten(1, (heads, queries)) + torch.einsum("bhne,he->bhn", q, rearrange(keys.constant, "(h e) -> h e", h=heads))
-    if grid.alive is not None:
-        dead = ~grid.alive[:, None, None]
-        out, lse = out.masked_fill(dead[..., None], 0), lse.masked_fill(dead, -torch.inf)
-    return out, lse
-
-
-def _marginals(by_row: Float[Tensor, "b n r"], shape: Sequence[int]) -> list[Float[Tensor, "b n _"]]:
-    """The sums over each axis but the last, of sums over rows."""
-    whole = by_row.unflatten(-1, list(shape)) if shape else by_row
-    axes = range(2, 2 + len(shape))
-    return [whole.sum([other for other in axes if other != axis]) if len(shape) > 1 else whole for axis in axes]
+def _with_constant(parts: Parts) -> Parts:
+    """With the constant in the table of the first axis."""
+    first, *others = parts.axes
+    return Parts(parts.data, [first + parts.constant, *others], torch.zeros_like(parts.constant))

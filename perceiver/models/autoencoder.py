@@ -10,12 +10,14 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perceiver.adapters import Adapter, Inputs, ModalityDropout, projection_if_needed
 from perceiver.decoder import Decoder
 from perceiver.description import Described
 from perceiver.encoder import Encoder
 from perceiver.initialization import linear, small_array
+from perceiver.linear import is_plain
 from perceiver.models.model import Model
 from perceiver.positions import Positions, fourier_features
 from perceiver.tokens import Tokens
@@ -148,7 +150,15 @@ class Autoencoder(Model):
 
     def _decode(self, name: str, places: Tensor, latents: Tensor) -> Tensor:
         queries = self.queries[name](places, len(latents))
-        return self.scales.get(name, 1.0) * self.heads[name](self.answer(self.decoder(queries, latents)))
+        return self.scales.get(name, 1.0) * one_after_another(self.decoder(queries, latents), self.answer, self.heads[name])
+
+
+def one_after_another(x: Float[Tensor, "b k q"], first: nn.Module, second: nn.Module) -> Float[Tensor, "b k _"]:
+    """second(first(x)). Where both are linear and what comes out is narrow, they are one map: their product, which many places share."""
+    if not (is_plain(first) and is_plain(second)) or second.out_features >= min(first.out_features, x.shape[0] * x.shape[1]):
+        return second(first(x))
+    weight = second.weight @ first.weight
+    return F.linear(x, weight, torch.addmv(second.bias, second.weight, first.bias))
 
 
 class VideoAutoencoder(Autoencoder):

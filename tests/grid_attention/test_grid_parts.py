@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import perceiver.tokens
 from perceiver import recompute
 from perceiver.blocks import CrossBlock
-from perceiver.grid_attention import operator
+from perceiver.grid_attention import operator, reading
 from perceiver.positions import FourierPositions, Positions
 from perceiver.soft_weights import record_attention, record_mass
 from perceiver.softmax import attend_beside, merge
@@ -93,11 +93,31 @@ def assert_same(made: CrossBlock, segments: Segments, in_parts, tolerance: float
 
 
 @pytest.mark.parametrize("heads", [1, 2])
-@pytest.mark.parametrize("axes", [(5, 11), (2, 3, 7)])
+@pytest.mark.parametrize("axes", [(5, 11), (2, 3, 7), (13,)])
 @pytest.mark.parametrize(("project", "constant", "mask", "rows"), list(itertools.product([False, True], repeat=4)))
 def test_a_grid_in_parts_gives_what_its_tokens_give_and_so_do_all_gradients(heads, axes, project, constant, mask, rows, in_parts):
     tokens = grid(axes, project=project, constant=constant, mask=mask, rows=rows)
     assert_same(block(width(tokens), heads), {"there": tokens}, in_parts)
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("axes", [(5, 11), (13,)])
+@pytest.mark.parametrize(("project", "norm", "mask"), list(itertools.product([False, True], repeat=3)))
+def test_either_order_of_multiplication_gives_the_same(back, axes, project, norm, mask, in_parts, monkeypatch):
+    """Places are mapped to keys, or queries taken back to the width of a token; each with queries of their own in each row, and with shared ones."""
+    tokens = grid(axes, project=project, constant=True, mask=mask, rows=True)
+    made = block(width(tokens), 2)
+    if not norm:
+        monkeypatch.setattr(made, "_normed", lambda context: context)
+    assert_same(made, {"there": tokens}, in_parts)
+    monkeypatch.setattr(reading, "_taken_back", lambda grid, linear, *sizes: linear if back else None)
+    assert_same(made, {"there": tokens}, in_parts)
+    shared = torch.randn(1, LATENTS, DIM, dtype=torch.float64, requires_grad=True)
+    params = [shared, *(p for name, p in made.named_parameters() if name != "attention.to_k.bias"), *leaves(tokens)]
+    in_parts(True)
+    once, each = (read(made, x, {"there": tokens}, params) for x in (shared.expand(BATCH, -1, -1), shared.repeat(BATCH, 1, 1)))
+    for one, other in zip(once, each, strict=True):
+        assert (one - other).norm() <= 1e-11 * max(other.norm(), 1e-3)
 
 
 @pytest.mark.parametrize("project", [False, True])
@@ -178,7 +198,7 @@ def test_under_autocast_the_sums_stay_in_float32(in_parts):
     expected, seen = made(x, {"there": tokens}), []
     sums = operator.grid_sums
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perceiver.grid_attention.parts.grid_sums", lambda *t: seen.extend(t[:5]) or sums(*t))
+        patch.setattr("perceiver.grid_attention.reading.grid_sums", lambda *t: seen.extend(t[:5]) or sums(*t))
         with torch.autocast("cpu", torch.bfloat16):
             found = made(x, {"there": tokens})
     assert {t.dtype for t in seen} == {torch.float32}
