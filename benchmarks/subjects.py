@@ -225,7 +225,7 @@ ROWS = {
     "imagenet-step": Row(IMAGENET, ("transformers",), step=True),
     "imagenet-forward-bf16": Row(IMAGENET, ("transformers",), bf16=True),
     "imagenet-step-bf16": Row(IMAGENET, ("transformers",), step=True, bf16=True),
-    "flow-step": Row(FLOW, ("transformers",), step=True),
+    "flow-step": Row(FLOW, ("transformers",), step=True, repeats=1),
     "original-forward": Row(original, ("perceiver-pytorch",), same=False),
     "original-step": Row(original, ("perceiver-pytorch",), step=True, same=False),
     **{f"growth-{side * side}": Row(partial(growing, side), (), step=True) for side in (64, 128, 256, 512, 1024, 2048)},
