@@ -1,15 +1,17 @@
 """Attention to large inputs on a GPU, beside transformers and PyTorch's fused attention on the same layer with the same weights, one command.
 
-    python benchmarks/gpu.py [--batches 1 32] [--json FILE] [--clock 1.98e9]
+    python benchmarks/gpu.py [--batches 1 32] [--json FILE] [--clock 1.98e9] [--record WHERE]
 
 Two layers: the first attention of the published ImageNet model and that of the published autoencoder (its video alone), norms and projections
 included, on tokens that are there already. Peers take each precision that they have: transformers and PyTorch's memory-efficient attention (heads
 filled up with zeros to a multiple of 8) in float32 and under bf16 autocast; FlashAttention takes no head of more than 256 channels, so `flash-256`
 reads the first 256 of them, which is a little less work and not the same numbers. `tiles` is this library without its kernels. Ours is float32
-throughout.
+throughout. A batch of one is launched more slowly than it is computed, on both sides; rows called `graph` are replays of CUDA graphs, which launch
+all at once. Rows called `model` are whole ImageNet models, both sides in the same precision.
 
 Lines are {row, peer, peer_s, ours_s, ratio, error, peer_bytes, ours_bytes}: medians, the most memory above what was there before, and the norm of the
 difference of outputs over the peer's. The last lines compare the sums over the grid alone with the least that the device's arithmetic could take.
+`--record` keeps all of them in results/gpu.json, and writes the tables of docs/performance.md.
 """
 
 import argparse
@@ -30,6 +32,8 @@ from torch.utils.benchmark import Timer
 from perceiver.grid_attention import operator, tiles
 
 LAYERS = {"imagenet": ("vision-perceiver-fourier", picture, "image"), "video": ("multimodal-perceiver", clip, "image")}
+RECORDED, PAGE = Path("benchmarks/results/gpu.json"), Path("docs/performance.md")
+START, STOP = "<!-- speed on a GPU -->", "<!-- end of the tables of the GPU -->"
 PRECISIONS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "": nullcontext,
     "-bf16": partial(torch.autocast, "cuda", torch.bfloat16),
@@ -90,26 +94,77 @@ def measured(work: Callable[[], Tensor]) -> tuple[float, int, Tensor]:
 def compared(name: str, rows: int, step: bool) -> list[dict[str, Any]]:
     """The lines of one layer."""
     subjects, learns = layers(name, rows)
-    seconds, peak, ours = measured(partial(one_pass, subjects["ours"], learns, step))
+    ours = measured(partial(one_pass, subjects["ours"], learns, step))
     lines = []
     for peer in ("tiles", "transformers", "transformers-bf16", "efficient", "efficient-bf16", "flash-256-bf16"):
-        kind, precision, _ = peer.partition("-bf16")
+        kind = peer.removesuffix("-bf16")
         run = subjects["ours" if kind == "tiles" else kind]
-        line: dict[str, Any] = {"row": f"{name}-{rows}-{'step' if step else 'forward'}", "peer": peer, "ours_s": seconds, "ours_bytes": peak}
+        row = f"{name}-{rows}-{'step' if step else 'forward'}"
         chosen = operator.path
         try:
             if kind == "tiles":
                 operator.path = lambda x: tiles
-            with PRECISIONS[precision]():
-                theirs, bytes_, out = measured(partial(one_pass, run, learns, step))
-            error = None if kind == "flash-256" else float((out.float() - ours).norm() / out.float().norm())
-            line |= {"peer_s": theirs, "ratio": theirs / seconds, "error": error, "peer_bytes": bytes_}
-        except (RuntimeError, torch.OutOfMemoryError) as refused:
-            line |= {"peer_s": None, "ratio": None, "error": None, "peer_bytes": None, "why": str(refused).splitlines()[0][:120]}
+            with PRECISIONS["-bf16" if peer.endswith("-bf16") else ""]():
+                found = line(row, peer, ours, measured(partial(one_pass, run, learns, step)))
+            lines.append(found | {"error": None} if kind == "flash-256" else found)
+        except RuntimeError as refused:  # too large a head, or too little memory
+            nothing = dict.fromkeys(("peer_s", "ratio", "error", "peer_bytes"))
+            lines.append({"row": row, "peer": peer, "ours_s": ours[0], "ours_bytes": ours[1], **nothing, "why": str(refused).splitlines()[0][:120]})
             torch.cuda.empty_cache()
         finally:
             operator.path = chosen
-        lines.append(line)
+    return lines
+
+
+def graphed(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The same, recorded once and replayed."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = work()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return out
+
+    return replay
+
+
+def line(row: str, peer: str, ours: tuple[float, int, Tensor], theirs: tuple[float, int, Tensor]) -> dict[str, Any]:
+    """What was measured of both sides."""
+    error = float((theirs[2].float() - ours[2].float()).norm() / theirs[2].float().norm())
+    sides = {"peer_s": theirs[0], "ours_s": ours[0], "ratio": theirs[0] / ours[0], "error": error, "peer_bytes": theirs[1], "ours_bytes": ours[1]}
+    return {"row": row, "peer": peer, **sides}
+
+
+def replayed(name: str, rows: int) -> list[dict[str, Any]]:
+    """One layer forward, as graphs."""
+    subjects, learns = layers(name, rows)
+    ours = measured(graphed(partial(one_pass, subjects["ours"], learns, False)))
+    lines = []
+    for precision, context in PRECISIONS.items():
+        with context():
+            theirs = measured(graphed(partial(one_pass, subjects["transformers"], learns, False)))
+        lines.append(line(f"{name}-{rows}-graph", f"transformers{precision}", ours, theirs))
+    return lines
+
+
+def models(rows: int, step: bool) -> list[dict[str, Any]]:
+    """The whole ImageNet model."""
+    theirs, model = (module.cuda() for module in published("vision-perceiver-fourier"))
+    images = picture()["image"].cuda().repeat(rows, 1, 1, 1)
+    subjects = {"ours": lambda: model({"image": images}), "transformers": lambda: theirs(inputs=images).logits}
+    learns = [*theirs.parameters(), *model.parameters()]
+    lines = []
+    for precision, context in PRECISIONS.items():
+        with context():
+            ours, other = (measured(partial(one_pass, subject, learns, step)) for subject in subjects.values())
+        lines.append(line(f"model-{rows}-{'step' if step else 'forward'}", f"transformers{precision}", ours, other))
     return lines
 
 
@@ -139,31 +194,75 @@ def roofline(n: int, rows: int, cols: int, channels: int, batch: int, clock: flo
     return lines
 
 
+def shown(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, printed: milliseconds and MB."""
+    for one in lines:
+        numbers = [f"{one['row']:24}{one['peer']:20}"]
+        for key, factor in (("ours_s", 1e3), ("peer_s", 1e3), ("ratio", 1), ("error", 1), ("ours_bytes", 2**-20), ("peer_bytes", 2**-20)):
+            numbers.append("         -" if one[key] is None else f"{one[key] * factor:10.3g}")
+        print(*numbers, one.get("why", ""), flush=True)
+    torch.cuda.empty_cache()
+    return lines
+
+
+def page(text: str) -> str:
+    """The page on performance with the tables in their place."""
+    before, rest = text.split(START)
+    recorded = json.loads(RECORDED.read_text())
+    return f"{before}{START}\n\n{tables(recorded['lines'], recorded['made'])}\n\n{STOP}{rest.split(STOP)[1]}"
+
+
+def tables(results: list[dict[str, Any]], made: str) -> str:
+    """The lines as the page shows them."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "" if value is None else f"{value:{form}}"
+
+    lines = [
+        f"Made by `python benchmarks/gpu.py` on {made}. Milliseconds, and MB above what was there before.",
+        "",
+        "| row | peer | ours, ms | peer, ms | ratio | distance of outputs | ours, MB | peer, MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in results:
+        if "row" in one:
+            memory = (None if one[key] is None else one[key] / 2**20 or None for key in ("ours_bytes", "peer_bytes"))
+            times = (None if one[key] is None else 1000 * one[key] for key in ("ours_s", "peer_s"))
+            cells = [one["row"], one["peer"], *(cell(t, ",.2f") for t in times), cell(one["ratio"], ".1f"), cell(one["error"], ".0e")]
+            lines.append(f"| {' | '.join([*cells, *(cell(m, ',.0f') for m in memory)])} |")
+    lines += ["", "| sums alone | ms | exponentials would take | other instructions would take |", "|---|---|---|---|"]
+    for one in results:
+        if "sums" in one:
+            lines.append(f"| {one['sums']} | {1000 * one['s']:.3f} | {1000 * one['exponentials_s']:.3f} | {1000 * one['others_s']:.3f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--clock", type=float, default=1.98e9, help="of the processor, Hz, for the last lines")
+    parser.add_argument("--record", metavar="WHERE", help="on what hardware, and when")
     options = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__)
     results: list[dict[str, Any]] = []
     for name in LAYERS:
         for rows in options.batches:
             for step in (False, True):
-                results += compared(name, rows, step)
-                for line in results[-6:]:
-                    numbers = [f"{line['row']:24}{line['peer']:20}"]
-                    for key, factor in (("ours_s", 1e3), ("peer_s", 1e3), ("ratio", 1), ("error", 1), ("ours_bytes", 2**-20), ("peer_bytes", 2**-20)):
-                        numbers.append("         -" if line[key] is None else f"{line[key] * factor:10.3g}")
-                    print(*numbers, line.get("why", ""), flush=True)
-                torch.cuda.empty_cache()
+                results += shown(compared(name, rows, step))
+        results += shown(replayed(name, 1))
+    for step in (False, True):
+        results += shown(models(options.batches[-1], step))
     for sizes in ((512, 224, 224, 3), (784, 896, 56, 48)):
         for batch in options.batches:
             results += roofline(*sizes, batch, options.clock)
             print(*results[-2:], sep="\n", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.record:
+        RECORDED.write_text(json.dumps({"made": options.record, "lines": results}, indent=1) + "\n")
+        PAGE.write_text(page(PAGE.read_text()))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Positions:
 
     @property
     def num_tokens(self) -> int:
-        return math.prod(len(table) for table in self.axes)
+        return math.prod([len(table) for table in self.axes])
 
     @property
     def width(self) -> int:

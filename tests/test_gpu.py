@@ -64,11 +64,11 @@ def test_kernels_give_the_sums_and_gradients_of_tiles_in_double_precision(sizes)
     given = arrays(*sizes, dtype=torch.float64)
     results = []
     for precision in (torch.float64, torch.float32):
-        leaves = [t.to(precision).requires_grad_() for t in given[:5]]
-        found = grid_sums(*leaves, given[5].to(precision))
+        leaves = [t.to(precision, copy=True).requires_grad_() for t in given[:5]]
+        found = grid_sums(*leaves, given[5].detach().to(precision))
         torch.manual_seed(1)
         sum((torch.randn(t.shape, device="cuda") * t).sum() for t in found).backward()
-        results.append([*found, *(leaf.grad for leaf in leaves)])
+        results.append([*(t.detach() for t in found), *(leaf.grad for leaf in leaves)])
     for expected, found in zip(*results, strict=True):
         assert (found - expected).norm() < 2e-5 * expected.norm()
 
@@ -100,7 +100,7 @@ def test_a_model_that_reads_pixels_in_parts_learns_the_same_on_both_devices():
         out.square().sum().backward()
         gradients.append([out.detach().cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)])
     for found, expected in zip(*gradients, strict=True):
-        assert (found - expected).norm() < 1e-3 * expected.norm().clamp_min(1e-4)
+        assert (found - expected).norm() < 1e-3 * expected.norm().clamp_min(1e-3)  # the gradient of a bias of keys is nothing but rounding
 
 
 def test_under_autocast_pixels_are_read_in_float32():

@@ -25,6 +25,21 @@ def test_the_table_is_made_of_what_was_recorded(benchmark):
     assert benchmark["page"](PAGE) == PAGE
 
 
+@pytest.fixture
+def gpu_benchmark(monkeypatch) -> dict[str, Any]:
+    """What `benchmarks/gpu.py` defines."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    return runpy.run_path("benchmarks/gpu.py")
+
+
+def test_the_tables_of_the_gpu_are_made_of_what_was_recorded(gpu_benchmark):
+    assert gpu_benchmark["page"](PAGE) == PAGE
+    lines = json.loads((ROOT / "benchmarks/results/gpu.json").read_text())["lines"]
+    exact = [one["error"] for one in lines if one.get("peer") in ("tiles", "transformers", "efficient")]
+    assert exact and max(exact) < 1e-5
+
+
 def test_each_row_that_was_recorded_is_one_that_is_measured(benchmark):
     rows = benchmark["ROWS"]
     for one in RECORDED:

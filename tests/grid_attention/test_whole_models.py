@@ -10,7 +10,7 @@ from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 import perceiver.tokens
-from perceiver import AudioPatches, CrossBlock, Decoder, Encoder, ImagePatches, LearnedQueries, PerceiverIO, SelfBlock, recompute
+from perceiver import AudioPatches, CrossBlock, Decoder, Encoder, FourierPositions, ImagePatches, PerceiverIO, PositionQueries, SelfBlock, recompute
 from tests.builders import gradients, in_a_process_without_shape_checks
 
 Batch = dict[str, Tensor]
@@ -22,7 +22,7 @@ def in_parts(monkeypatch):
 
 
 def model(**options) -> PerceiverIO:
-    """Two reads of a picture, which is a grid, and a sound, which is not."""
+    """Two reads of a picture, a grid of two axes, and a sound, which has one; and queries for the places of another grid, which are never formed."""
     torch.manual_seed(0)
     encoder = Encoder(
         num_latents=7,
@@ -39,7 +39,8 @@ def model(**options) -> PerceiverIO:
         "image": ImagePatches(channels=3, size=(12, 20), patch=2, num_bands=3),
         "audio": AudioPatches(sample_rate=100, max_seconds=1.0, patch=10),
     }
-    return PerceiverIO(adapters, encoder, LearnedQueries(num_queries=1, dim=16), Decoder(query_dim=16, latent_dim=16), nn.Linear(16, 11))
+    queries = PositionQueries(FourierPositions((3, 5), 3))
+    return PerceiverIO(adapters, encoder, queries, Decoder(query_dim=14, latent_dim=16), nn.Linear(14, 11))
 
 
 def batch(rows: int = 4) -> Batch:
