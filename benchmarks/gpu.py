@@ -245,6 +245,8 @@ def main() -> None:
     parser.add_argument("--clock", type=float, default=1.98e9, help="of the processor, Hz, for the last lines")
     parser.add_argument("--record", metavar="WHERE", help="on what hardware, and when")
     options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks/gpu.py needs a CUDA device, and PyTorch sees none; benchmarks/run.py measures on a CPU")
     print(torch.cuda.get_device_name(), torch.__version__)
     results: list[dict[str, Any]] = []
     for name in LAYERS:

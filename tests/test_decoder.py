@@ -140,3 +140,10 @@ def test_a_block_that_adds_nothing_to_what_it_read_is_told_so():
     x, context = torch.randn(3, 11, 10), torch.randn(3, 5, 7)
     read = block.attention(block.norm_x(x), block.norm_context(context))
     torch.testing.assert_close(block(x, context), read + block.mlp(block.norm_mlp(read)))
+
+
+def test_queries_of_another_width_than_the_decoders_are_refused_by_their_widths():
+    positions = FourierPositions((5, 7), 2)((5, 7))
+    queries = Tokens(torch.zeros(3, 35, 0), (5, 7), positions)
+    with pytest.raises(ValueError, match="tokens of 10 channels do not fit a norm of 14"):
+        Decoder(14, 7)(queries, torch.randn(3, 5, 7))

@@ -1,6 +1,6 @@
 """`native.cpp`, compiled for this machine the first time that it is needed, and kept.
 
-It takes one or two seconds, never during an import, and once for each machine, compiler and version of the source: the library lies in
+It takes two or three seconds, never during an import, and once for each machine, compiler and version of the source: the library lies in
 `PERCEIVER_CACHE`, or `~/.cache/perceiver`. Where there is no compiler, or it fails, `kernel()` is None, and tiles of PyTorch operations do the work.
 """
 

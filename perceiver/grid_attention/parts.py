@@ -40,7 +40,7 @@ class GridParts:
         dtype: of all that is computed.
 
     Raises:
-        ValueError: when there are not as many tokens as positions.
+        ValueError: when there are not as many tokens as positions, or the norm has another width.
     """
 
     def __init__(self, tokens: Tokens, dtype: torch.dtype) -> None:
@@ -63,6 +63,8 @@ class GridParts:
             self.parts, self.gain, self.shift = _with_constant(raw), None, torch.zeros_like(raw.constant)
         else:
             norm = tokens.norm
+            if (len(raw.constant),) != norm.normalized_shape:
+                raise ValueError(f"tokens of {len(raw.constant)} channels do not fit a norm of {norm.normalized_shape[0]}: make them as wide")
             self.parts = _with_constant(_centred(raw))
             self.inv = self._inverse_deviation(norm.eps)
             self.gain = None if norm.weight is None else norm.weight.to(dtype)
