@@ -223,6 +223,9 @@ def test_compiled_blocks_agree_with_eager_ones() -> None:
         out.square().sum().backward()
         found.append({"latents": out.detach(), **gradients(encoder)})
     for name, value in found[0].items():
+        if name.endswith("to_k.bias"):  # it moves all scores of a query alike: its gradient is nothing but rounding
+            assert max(value.norm(), found[1][name].norm()) < 1e-4
+            continue
         # Latents are small, and a norm makes their gradients large: it is the error beside the whole array that is bounded.
         assert (value - found[1][name]).norm() < 1e-5 * value.norm().clamp_min(1), name
 
