@@ -24,6 +24,7 @@ from statistics import mean
 from typing import Any
 
 import yaml
+from marked import filled
 
 from perceiver.cli import main as run
 from perceiver.run_folder import RunFolder
@@ -179,8 +180,7 @@ def report(made: str) -> None:
 
 def page(text: str) -> str:
     """The page on fine-tuning with the table in its place."""
-    before, rest = text.split(START)
-    return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
+    return filled(text, START, STOP, table(json.loads(RECORDED.read_text())))
 
 
 def table(found: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from marked import filled
 from subjects import clip, picture, published
 from torch import Tensor
 from torch.nn import functional as F
@@ -207,9 +208,8 @@ def shown(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def page(text: str) -> str:
     """The page on performance with the tables in their place."""
-    before, rest = text.split(START)
     recorded = json.loads(RECORDED.read_text())
-    return f"{before}{START}\n\n{tables(recorded['lines'], recorded['made'])}\n\n{STOP}{rest.split(STOP)[1]}"
+    return filled(text, START, STOP, tables(recorded["lines"], recorded["made"]))
 
 
 def tables(results: list[dict[str, Any]], made: str) -> str:

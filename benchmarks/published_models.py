@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from marked import filled
 from torch import Tensor
 
 NAMES = ("language", "vision-learned", "vision-fourier", "vision-conv", "flow", "multimodal")
@@ -167,8 +168,7 @@ def record(results: list[dict[str, Any]], made: str) -> None:
 
 def page(text: str) -> str:
     """The page on fine-tuning with the table in its place."""
-    before, rest = text.split(START)
-    return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
+    return filled(text, START, STOP, table(json.loads(RECORDED.read_text())))
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -13,6 +13,8 @@ from datetime import date
 from pathlib import Path
 from statistics import mean
 
+from marked import filled
+
 from perceiver.data import FreeSpokenDigits
 
 RUNS, RECORDED, README = Path("runs"), Path("benchmarks/results/recipes"), Path("README.md")
@@ -101,8 +103,7 @@ def table() -> str:
 
 def readme(text: str) -> str:
     """The README with the table in its place."""
-    before, rest = text.split(START)
-    return f"{before}{START}\n\n{table()}\n\n{STOP}{rest.split(STOP)[1]}"
+    return filled(text, START, STOP, table())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Speed and memory beside the peers, one command: attention to large inputs, whole models, growth with the input, steps of recipes.
 
     python benchmarks/run.py [--rows NAME ...] [--repeats 5] [--threads 2] [--json FILE] [--record "where, day"]
+    python benchmarks/run.py --profile NAME [--threads 2]
 
 Of each row, a process builds both sides with the same weights, compares their outputs, and times them in turn; times are medians of the wall clock,
 after one pass that warms up. A fresh process for each side then tells the most memory that a pass takes above what was there before it. The JSON is a
@@ -24,8 +25,10 @@ from statistics import median
 from typing import Any
 
 import torch
+from marked import filled
 from recipes import RECIPES, trained
 from subjects import ROWS, Row, Subject
+from torch.profiler import ProfilerActivity, profile
 
 NAMES = (*ROWS, *RECIPES)
 RECORDED, PAGE = Path("benchmarks/results/speed.json"), Path("docs/performance.md")
@@ -144,8 +147,7 @@ def record(results: list[dict[str, Any]], made: str) -> None:
 
 def page(text: str) -> str:
     """The page on performance with the table in its place."""
-    before, rest = text.split(START)
-    return f"{before}{START}\n\n{table(json.loads(RECORDED.read_text()))}\n\n{STOP}{rest.split(STOP)[1]}"
+    return filled(text, START, STOP, table(json.loads(RECORDED.read_text())))
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -184,6 +186,15 @@ def recipe_lines(results: list[dict[str, Any]]) -> list[str]:
     return [*head, *(f"| `{RECIPES[one['row']]}` | {' | '.join(found)} |" for one, found in zip(results, cells, strict=True))]
 
 
+def profiled(row: str) -> str:
+    """The operations that our side of a row spends most of its time in, after a pass that warms up."""
+    subject, kind = ROWS[row].build("ours"), ROWS[row]
+    one_pass(subject, kind)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
+        one_pass(subject, kind)
+    return seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -192,8 +203,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="all cores when not given; a recipe leaves its data workers some of them")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--record", metavar="WHERE", help="on what hardware, and when")
+    parser.add_argument("--profile", choices=ROWS, metavar="NAME", help="says instead which operations our side of a row spends its time in")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.profile:
+        torch.set_num_threads(options.threads or torch.get_num_threads())
+        print(profiled(options.profile))
+        return
     if options.one:
         print(json.dumps(alone(*options.one)))
         return

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -51,11 +50,7 @@ class MLP(Described, nn.Sequential):
 
 
 class NoSkip(Described):
-    """In place of a residual: nothing is added to what was read."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zeros."""
-        return torch.zeros_like(x)
+    """In place of a residual: nothing is added to what was read. `CrossBlock` knows it by its class, and makes nothing of x for it."""
 
 
 class CrossBlock(Described):
@@ -97,9 +92,12 @@ class CrossBlock(Described):
 
     def forward(self, x: Float[Tensor, "b n d"] | Tokens, context: Context, mask: Bool[Tensor, "b m"] | None = None) -> Float[Tensor, "b n d"]:
         """Reads one tensor `b m c`, or tokens by modality. Where x is tokens of fewer positions than they are, they are never formed to ask."""
-        if isinstance(x, Tokens) and not replace(x, norm=self.norm_x).asks_in_parts:
-            x = x.dense().features
-        asking = replace(x, norm=self.norm_x) if isinstance(x, Tokens) else once(self.norm_x, x)
+        asking: Tensor | Tokens
+        if isinstance(x, Tokens) and (normed := replace(x, norm=self.norm_x)).asks_in_parts:
+            asking = normed
+        else:
+            x = x.dense().features if isinstance(x, Tokens) else x
+            asking = once(self.norm_x, x)
         read = self.drop(self.attention(asking, self._normed(context), mask))
         x = read if isinstance(self.skip, NoSkip) else read + self.skip(x.dense().features if isinstance(x, Tokens) else x)
         return x + self.mlp(self.norm_mlp(x))

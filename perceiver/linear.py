@@ -28,8 +28,9 @@ class Linear(Described, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x, mapped along its last axis."""
         more = -self.out_features % STEP
-        few = x.numel() < MANY * self.in_features or self.out_features < 8 * STEP
-        if not more or few or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        wide = more and self.out_features >= 8 * STEP and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        # A graph that PyTorch makes of a model must not depend on the number of rows.
+        if not wide or torch.compiler.is_compiling() or x.numel() < MANY * self.in_features:
             return super().forward(x)
         bias = None if self.bias is None else F.pad(self.bias, (0, more))
         return F.linear(x, F.pad(self.weight, (0, 0, 0, more)), bias)[..., : self.out_features]

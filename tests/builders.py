@@ -2,12 +2,14 @@
 
 import inspect
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
@@ -170,3 +172,11 @@ def randomise(module: nn.Module) -> None:
     with torch.no_grad():
         for p in module.parameters():
             p.copy_(torch.randn_like(p) * 0.5)
+
+
+def benchmark_file(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a file of the benchmarks defines, run as from the top of the repository."""
+    root = Path(__file__).parent.parent
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    return runpy.run_path(f"benchmarks/{name}.py")

@@ -2,12 +2,12 @@
 
 import ast
 import re
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from builders import benchmark_file
 
 import perceiver
 from perceiver.pretrained import InitFrom, rebuild
@@ -74,6 +74,5 @@ def test_the_configurations_name_arguments_that_there_are(hub):
 
 
 def test_the_tables_of_results_are_made_of_what_was_recorded(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parent.parent)
     for benchmark in ("fine_tuning", "published_models"):
-        assert runpy.run_path(f"benchmarks/{benchmark}.py")["page"](PAGE) == PAGE
+        assert benchmark_file(benchmark, monkeypatch)["page"](PAGE) == PAGE

@@ -2,13 +2,13 @@
 
 import csv
 import json
-import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from builders import benchmark_file
 from PIL import Image
 
 import perceiver
@@ -114,8 +114,8 @@ def test_the_recipe_for_published_weights_learns_classes_of_ones_own(tmp_path):
     assert stacks and all(torch.equal(weight, given.get_parameter(name)) for name, weight in stacks)  # frozen until step 500
 
 
-def test_the_readmes_table_is_made_of_what_was_recorded():
-    names = runpy.run_path(str(ROOT / "benchmarks/results.py"))
+def test_the_readmes_table_is_made_of_what_was_recorded(monkeypatch):
+    names = benchmark_file("results", monkeypatch)
     text = (ROOT / "README.md").read_text()
     assert names["readme"](text) == text
 

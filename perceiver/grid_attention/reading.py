@@ -50,6 +50,7 @@ def _taken_back(grid: GridParts, linear: nn.Module, batch: int, heads: int, quer
     places, channels = sum(n for n, _ in tables), sum(n * p for n, p in tables)
     width, mapped = linear.in_features, linear.out_features
     project = grid.tokens.project
+    batch = 1 if torch.compiler.is_compiling() else batch  # a graph that PyTorch makes of a model must not depend on it
     forth = (channels * width if project is not None else 0) + places * width * mapped + batch * queries * places * mapped
     back = batch * queries * (width * mapped + heads * channels + (heads * width * project.in_features if project is not None else 0))
     return linear if back < forth else None

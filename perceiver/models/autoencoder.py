@@ -155,7 +155,7 @@ class Autoencoder(Model):
 
 def one_after_another(x: Float[Tensor, "b k q"], first: nn.Module, second: nn.Module) -> Float[Tensor, "b k _"]:
     """second(first(x)). Where both are linear and what comes out is narrow, they are one map: their product, which many places share."""
-    if not (is_plain(first) and is_plain(second)) or second.out_features >= min(first.out_features, x.shape[0] * x.shape[1]):
+    if not (is_plain(first) and is_plain(second)) or second.out_features >= min(first.out_features, x.shape[1]):
         return second(first(x))
     weight = second.weight @ first.weight
     return F.linear(x, weight, torch.addmv(second.bias, second.weight, first.bias))

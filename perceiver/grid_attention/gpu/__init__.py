@@ -150,18 +150,18 @@ def forward(a: Tensor, row: Tensor, col: Tensor, x: Tensor, inv: Tensor, bias: T
     return (
         lse / LOG2E,
         (sums * share[..., None]).sum((0, 1)),
-        _rows_together(by_row, share, cut),
+        _rows_together(chosen, by_row, share, cut),
         _side_by_side((by_col * share[..., None]).sum(0), cols),
     )
 
 
-def _rows_together(by_row: Tensor, share: Tensor, cut: Cut) -> Tensor:
+def _rows_together(chosen: Kernels, by_row: Tensor, share: Tensor, cut: Cut) -> Tensor:
     """Sums over rows in all strips, (s, b, n, r), put together as their shares (h, s, b, n) say, (b, n, r)."""
     _, batch, n, rows = by_row.shape
     found = by_row.new_empty(batch, n, rows)
     with torch.cuda.device_of(by_row):
-        few = kernels(1).module
-        few.rows_together[(-(-n // 32), -(-rows // 32), batch)](by_row, share, found, batch, n, rows, cut.strips, cut.height, BN=32, BR=32)
+        grid, sizes = (-(-n // 32), -(-rows // 32), batch), (batch, n, rows, cut.strips, cut.height)
+        chosen.module.rows_together[grid](by_row, share, found, *sizes, BN=32, BR=32)
     return found
 
 

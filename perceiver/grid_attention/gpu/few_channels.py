@@ -23,7 +23,7 @@ FAR = tl.constexpr(60.0)  # a weight may be as much as 2^60 before what it is re
 
 @triton.jit
 @no_type_check
-def channels(P, first, step, inside, C: tl.constexpr):
+def _channels(P, first, step, inside, C: tl.constexpr):
     """A tuple of vectors, one a channel."""
     found = ()
     for c in tl.static_range(C):
@@ -87,7 +87,7 @@ def forward(
     strip, first = part % strips, (part // strips) * height
     n, q = tl.program_id(0) * BN + tl.arange(0, BN), strip * BQ + tl.arange(0, BQ)
     known, inside = n < N, q < Q
-    a = channels(A, b * C * N + n, N, known, C)
+    a = _channels(A, b * C * N + n, N, known, C)
     col = tl.load(COL + (b * Q + q[:, None]) * N + n[None, :], inside[:, None] & known[None, :], other=0.0)
     top, total = tl.full([BN], float("-inf"), tl.float32), tl.zeros([BN], tl.float32)
     sums, cols = _zeros(total, C), tl.zeros([BQ, BN], tl.float32)
@@ -95,7 +95,7 @@ def forward(
         at = r * Q + q
         inv = tl.load(INV + b * R * Q + at, inside, other=0.0)
         row = tl.load(ROW + (b * R + r) * N + n, known, other=0.0)
-        x = channels(X, b * C * R * Q + at, R * Q, inside, C)
+        x = _channels(X, b * C * R * Q + at, R * Q, inside, C)
         score = _plus_products(col + row[None, :], x, a, C) * (inv * LOG2E)[:, None]
         if BIASED:
             score += (tl.load(BIAS + b * R * Q + at, inside, other=0.0) * LOG2E)[:, None]
@@ -150,7 +150,7 @@ def backward_queries(
     n, q = tl.program_id(0) * BN + tl.arange(0, BN), strip * BQ + tl.arange(0, BQ)
     known, inside = n < N, q < Q
     here, places = inside[:, None] & known[None, :], (b * Q + q[:, None]) * N + n[None, :]
-    a, g_sums = channels(A, b * C * N + n, N, known, C), channels(G_SUMS, b * C * N + n, N, known, C)
+    a, g_sums = _channels(A, b * C * N + n, N, known, C), _channels(G_SUMS, b * C * N + n, N, known, C)
     col, g_col = tl.load(COL + places, here, other=0.0), tl.load(G_COL + places, here, other=0.0)
     lse, delta = tl.load(LSE + b * N + n, known, other=float("inf")), tl.load(DELTA + b * N + n, known, other=0.0)
     d_a, d_col = _zeros(lse, C), tl.zeros([BQ, BN], tl.float32)
@@ -158,7 +158,7 @@ def backward_queries(
         at = r * Q + q
         inv = tl.load(INV + b * R * Q + at, inside, other=0.0)
         row, g_row = tl.load(ROW + (b * R + r) * N + n, known, other=0.0), tl.load(G_ROW + (b * R + r) * N + n, known, other=0.0)
-        x = channels(X, b * C * R * Q + at, R * Q, inside, C)
+        x = _channels(X, b * C * R * Q + at, R * Q, inside, C)
         score = _plus_products(col + row[None, :], x, a, C) * (inv * LOG2E)[:, None] - lse[None, :]
         if BIASED:
             score += (tl.load(BIAS + b * R * Q + at, inside, other=0.0) * LOG2E)[:, None]
@@ -183,7 +183,7 @@ def backward_tokens(
     q = tl.program_id(1) * BQ + tl.arange(0, BQ)
     inside, at = q < Q, r * Q + q
     inv = tl.load(INV + b * R * Q + at, inside, other=0.0)
-    x = channels(X, b * C * R * Q + at, R * Q, inside, C)
+    x = _channels(X, b * C * R * Q + at, R * Q, inside, C)
     bias = tl.zeros_like(inv)
     if BIASED:
         bias += tl.load(BIAS + b * R * Q + at, inside, other=0.0) * LOG2E
@@ -192,7 +192,7 @@ def backward_tokens(
         n = start + tl.arange(0, BN)
         known = n < N
         here, places = known[:, None] & inside[None, :], (b * N + n[:, None]) * Q + q[None, :]
-        a, g_sums = channels(A, b * C * N + n, N, known, C), channels(G_SUMS, b * C * N + n, N, known, C)
+        a, g_sums = _channels(A, b * C * N + n, N, known, C), _channels(G_SUMS, b * C * N + n, N, known, C)
         row, g_row = tl.load(ROW + (b * R + r) * N + n, known, other=0.0), tl.load(G_ROW + (b * R + r) * N + n, known, other=0.0)
         lse, delta = tl.load(LSE + b * N + n, known, other=float("inf")), tl.load(DELTA + b * N + n, known, other=0.0)
         u = _plus_products(tl.load(COL + places, here, other=0.0) + row[:, None], a, x, C)
