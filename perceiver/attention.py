@@ -158,7 +158,7 @@ class Attention(Described):
             if mask is not None:
                 mask = mask[:, None] if mask.ndim == 2 else mask
                 context = context.masked_fill(~mask.any(1)[..., None], 0)  # before the projections, or NaN would reach their gradients
-            k, v = self.to_k(context), self.to_v(context)
+            k, v = self._keys(context), self.to_v(context)
         else:
             k, v, mask = self._project_segments(context, len(_features(x)))
         q, k, v = (rearrange(t, "b t (h e) -> b h t e", h=self.heads) for t in (self._asked(x).to(k.dtype), k, v))
@@ -176,15 +176,19 @@ class Attention(Described):
         with torch.autocast(x.features.device.type, enabled=False):
             return GridParts(x, wide).projected(self.to_q).expand(len(x.features), -1, -1)
 
+    def _keys(self, context: Tensor | Tokens) -> Float[Tensor, "b m e"]:
+        """Keys, of all heads together, of a tensor context or of the joined tokens of one modality."""
+        return self.to_k(_features(context))
+
     def _project_segments(self, segments: Mapping[str, Tokens], batch: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Keys and values of the rows that have each modality, put in their places of the whole batch, side by side; of nothing, none."""
         if not segments:
             return self.to_k.weight.new_zeros(batch, 0, self.to_k.out_features), self.to_v.weight.new_zeros(batch, 0, self.to_v.out_features), None
         keys, values = [], []
         for tokens in segments.values():
-            features = tokens.dense().features
-            keys.append(tokens.to_batch(self.to_k(features), batch))
-            values.append(tokens.to_batch(self.to_v(features), batch))
+            dense = tokens.dense()
+            keys.append(tokens.to_batch(self._keys(dense), batch))
+            values.append(tokens.to_batch(self.to_v(dense.features), batch))
         mask = None
         if any(t.mask is not None or t.rows is not None for t in segments.values()):
             mask = torch.cat([tokens.attendable(batch) for tokens in segments.values()], 1)[:, None]
@@ -192,7 +196,7 @@ class Attention(Described):
 
 
 def _features(x: Tensor | Tokens) -> Tensor:
-    """What tells the batch and the precision of queries."""
+    """Of joined tokens, all that they are; of queries in parts, what tells their batch and precision."""
     return x if isinstance(x, Tensor) else x.features
 
 

@@ -117,6 +117,7 @@ class SelfBlock(Described):
         qk_dim: width of queries and keys; `dim` when not given.
         v_dim: width of values; `qk_dim` when not given.
         mlp: makes the MLP from `dim`.
+        attention: the class of the attention.
         dropout: in training, share of the soft weights and of the attention's output that is zeroed.
     """
 
@@ -128,17 +129,23 @@ class SelfBlock(Described):
         qk_dim: int | None = None,
         v_dim: int | None = None,
         mlp: Callable[[int], nn.Module] = MLP,
+        attention: type[Attention] = Attention,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm_x = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads=heads, qk_dim=qk_dim, v_dim=v_dim, dropout=dropout)
+        self.attention = attention(dim, heads=heads, qk_dim=qk_dim, v_dim=v_dim, dropout=dropout)
         self.drop = nn.Dropout(dropout)
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = mlp(dim)
 
-    def forward(self, x: Float[Tensor, "b n d"], rotate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None) -> Float[Tensor, "b n d"]:
-        """One step of the stack; `rotate` turns queries and keys by their positions."""
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        rotate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        mask: Bool[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """One step of the stack; `rotate` turns queries and keys by their positions, and `mask` says what may be attended."""
         y = self.norm_x(x)
-        x = x + self.drop(self.attention(y, y, rotate=rotate))
+        x = x + self.drop(self.attention(y, y, mask, rotate=rotate))
         return x + self.mlp(self.norm_mlp(x))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from perceiver.blocks import CrossBlock, RunBlock, SelfBlock, run
 from perceiver.description import Described
 from perceiver.initialization import small_array
+from perceiver.registers import SEGMENT, Registers
 from perceiver.tokens import Tokens
 
 
@@ -57,10 +58,11 @@ class Encoder(Described):
         cross_block: makes a cross-attend block from `(dim, context_dim)`.
         self_block: makes a self-attend block from `dim`.
         run_block: calls a block; `perceiver.recompute` saves memory in training.
+        registers: learned tokens that every read takes beside its modalities.
 
     Raises:
-        ValueError: when the two lists differ in length, the first step reads nothing, weights are numbered with gaps, or `reads` has not
-            one entry for each set.
+        ValueError: when the two lists differ in length, the first step reads nothing, weights are numbered with gaps, `reads` has not
+            one entry for each set, or the registers have another width than tokens.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Encoder(Described):
         cross_block: Callable[[int, int], nn.Module] = CrossBlock,
         self_block: Callable[[int], nn.Module] = SelfBlock,
         run_block: RunBlock = run,
+        registers: Registers | None = None,
     ) -> None:
         super().__init__()
         if len(cross_attend) != len(self_attend):
@@ -84,11 +87,14 @@ class Encoder(Described):
             )
         if not cross_attend or cross_attend[0] is None:
             raise ValueError("the first step must read the inputs: start cross_attend with 0, not None")
+        if registers is not None and registers.dim != context_dim:
+            raise ValueError(f"registers have width {registers.dim} and tokens context_dim={context_dim}: make them equal")
         self.dim = dim
         self.context_dim = context_dim
         self.cross_attend = tuple(cross_attend)
         self.self_attend = tuple(self_attend)
         self.run_block = run_block
+        self.registers = registers
         self.latents = LatentArray(num_latents, dim)
         sets = _number_of_sets("cross_attend", [i for i in cross_attend if i is not None])
         self.reads = (None,) * sets if reads is None else tuple(names if names is None else tuple(names) for names in reads)
@@ -106,18 +112,22 @@ class Encoder(Described):
             batch: number of rows.
 
         Raises:
-            ValueError: when no row has any modality, or one is read by no step.
+            ValueError: when no row has any modality, one is read by no step, or one is called as the registers are.
         """
         if not segments:
             raise ValueError("there is nothing to read: no row has any modality")
         if unread := [name for name in segments if not any(names is None or name in names for names in self.reads)]:
             raise ValueError(f"no step reads {', '.join(unread)}: name it in the encoder's reads, which are {self.reads}")
+        if self.registers is not None and SEGMENT in segments:
+            raise ValueError(f"a modality is called {SEGMENT!r}, which is the name of the encoder's registers: call it otherwise")
         ready = {name: tokens if tokens.in_parts else tokens.dense() for name, tokens in segments.items()}  # joined once for all reads
+        beside = {} if self.registers is None else {SEGMENT: self.registers(batch)}
         x = self.latents(batch)
         for read, stack in zip(self.cross_attend, self.self_attend, strict=True):
             if read is not None:
                 names = self.reads[read]
-                x = self.run_block(self.cross[read], x, {name: tokens for name, tokens in ready.items() if names is None or name in names})
+                chosen = {name: tokens for name, tokens in ready.items() if names is None or name in names}
+                x = self.run_block(self.cross[read], x, chosen | beside)
             for block in self.stacks[stack].children():
                 x = self.run_block(block, x)
         return x

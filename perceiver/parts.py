@@ -5,6 +5,7 @@ A weight belongs to one part, told by its name:
 | part | what it is |
 |---|---|
 | `latents` | the latent array |
+| `registers` | learned tokens that are read beside the inputs |
 | `adapters.<modality>` | an adapter, with its map to the common width |
 | `cross_attends.<i>` | a read of the inputs |
 | `stacks.<i>.<layer>` | self-attention of the latents |
@@ -13,7 +14,7 @@ A weight belongs to one part, told by its name:
 | `heads`, `heads.<task>` | from answers to outputs |
 
 Parts are chosen by a beginning of their names: `stacks` is all layers of all stacks, `adapters` all adapters. `encoder` is
-latents, cross_attends and stacks together.
+latents, registers, cross_attends and stacks together.
 """
 
 import re
@@ -21,11 +22,12 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-GROUPS = {"encoder": ("latents", "cross_attends", "stacks")}
+GROUPS = {"encoder": ("latents", "registers", "cross_attends", "stacks")}
 PATTERNS = [
     (re.compile(pattern), part)
     for pattern, part in (
         (r"encoder\.latents\.", "latents"),
+        (r"encoder\.registers\.", "registers"),
         (r"inputs\.(?:adapters|projections)\.([^.]+)\.", r"adapters.\1"),
         (r"encoder\.cross\.(\d+)\.", r"cross_attends.\1"),
         (r"encoder\.stacks\.(\d+)\.(\d+)\.", r"stacks.\1.\2"),
@@ -72,7 +74,7 @@ def parts_of(model: nn.Module) -> dict[str, str]:
 
 
 def depths(model: nn.Module) -> Mapping[str, int]:
-    """How deep each part lies: adapters and latents at 0, then each read and each layer of a stack in the order in which they first run,
+    """How deep each part lies: adapters, latents and registers at 0, then each read and each layer of a stack in the order in which they first run,
     then queries and decoder, then heads."""
     found: dict[str, int] = {}
     encoder = getattr(model, "encoder", None)
@@ -83,5 +85,5 @@ def depths(model: nn.Module) -> Mapping[str, int]:
     top = len(found)
     for part in set(parts_of(model).values()):
         if part not in found:
-            found[part] = 0 if chosen(part, ["adapters", "latents"]) else top + (2 if chosen(part, ["heads"]) else 1)
+            found[part] = 0 if chosen(part, ["adapters", "latents", "registers"]) else top + (2 if chosen(part, ["heads"]) else 1)
     return found

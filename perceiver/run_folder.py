@@ -6,7 +6,8 @@ metrics.json        flat results: test accuracies, baselines, attention mass, se
 checkpoints/        best.ckpt and last.ckpt
 controls/<name>/    the same for each control
 table.txt           the results as a table, as printed
-report.html         the report
+report.html         the report of the test
+explanation/        the whole report (`perceiver explain`): report.html, report.json, summary.txt
 """
 
 import json
@@ -29,6 +30,7 @@ class RunFolder:
         self.metrics_json = self.path / "metrics.json"
         self.table = self.path / "table.txt"
         self.report = self.path / "report.html"
+        self.explanation = self.path / "explanation"
 
     def control(self, name: str) -> "RunFolder":
         """The folder of a control."""

@@ -13,20 +13,24 @@ time of a sound, bytes of a text.
 Letters: b batch, h heads, n queries, m context tokens.
 """
 
+import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from perceiver.attention import Attention, attention_layers
+from perceiver.attention import Attention, Context, Rotate, attention_layers
 from perceiver.softmax import soft_weights
+from perceiver.tokens import Tokens
 
 OverHeads = Callable[[Float[Tensor, "b h ..."]], Tensor]
+T = TypeVar("T")
 CHUNK = 256  # queries whose weights are held for all heads at a time
 
 
@@ -66,6 +70,51 @@ class AttentionMap(AttentionMass):
     weights: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of one attention layer: who asked, what was read, and what came of it.
+
+    Attributes:
+        layer: name of the layer in the model.
+        attention: the layer.
+        x: queries.
+        context: one tensor, or tokens by modality.
+        mask: of a tensor context.
+        rotate: turned queries and keys by their positions.
+        output: what the layer gave.
+    """
+
+    layer: str
+    attention: Attention
+    x: Tensor | Tokens
+    context: Context
+    mask: Tensor | None
+    rotate: Rotate | None
+    output: Tensor
+
+    @classmethod
+    def of(cls, layer: str, attention: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> "Call":
+        """From what a layer was called with."""
+        given = inspect.signature(attention.forward).bind(*args, **kwargs).arguments
+        return cls(layer, attention, given["x"], given["context"], given.get("mask"), given.get("rotate"), output)
+
+    @property
+    def grids(self) -> dict[str, tuple[int, ...]]:
+        """How the tokens of each segment of the context lie."""
+        if isinstance(self.context, Tensor):
+            return {"context": (self.context.shape[1],)}
+        return {name: tokens.grid for name, tokens in self.context.items()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many tokens each segment of the context has."""
+        return {name: math.prod(grid) for name, grid in self.grids.items()}
+
+    def project(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Queries, keys, values and mask, by head; see `Attention.project`."""
+        return self.attention.project(self.x, self.context, self.mask, self.rotate)
+
+
 @contextmanager
 def record_attention(model: nn.Module, layers: tuple[str, ...] = ("",), *, over_heads: OverHeads = mean_over_heads) -> Iterator[list[AttentionMap]]:
     """Records the soft weights of each call of the chosen attention layers of a model, in the order of the calls.
@@ -77,7 +126,7 @@ def record_attention(model: nn.Module, layers: tuple[str, ...] = ("",), *, over_
     Raises:
         ValueError: when no layer has such a name.
     """
-    with _recording(model, layers, partial(_attention_map, over_heads=over_heads)) as records:
+    with recording(model, layers, partial(_attention_map, over_heads=over_heads)) as records:
         yield records
 
 
@@ -92,20 +141,24 @@ def record_mass(model: nn.Module, layers: tuple[str, ...] = ("",), *, over_heads
     Raises:
         ValueError: when no layer has such a name.
     """
-    with _recording(model, layers, partial(_attention_mass, over_heads=over_heads)) as records:
+    with recording(model, layers, partial(_attention_mass, over_heads=over_heads)) as records:
         yield records
 
 
 @contextmanager
-def _recording(model: nn.Module, layers: tuple[str, ...], record: Callable[..., Any]) -> Iterator[list[Any]]:
-    """Calls `record` with the name and the inputs of each call of the chosen layers, and lists what it gives."""
-    records: list[Any] = []
+def recording(model: nn.Module, layers: tuple[str, ...], record: Callable[[Call], T]) -> Iterator[list[T]]:
+    """Lists what `record` makes of each call of the chosen layers, in their order; outputs stay what they are.
+
+    Raises:
+        ValueError: when no layer has such a name.
+    """
+    records: list[T] = []
 
     def hook(layer: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, *, name: str) -> None:
         if torch._C._current_graph_task_id() != -1:
             return  # the backward pass computes this call again (`perceiver.recompute`): it was recorded when it was made
         with torch.no_grad():
-            records.append(record(name, layer, *args, **kwargs))
+            records.append(record(Call.of(name, layer, args, kwargs, output)))
 
     handles = [layer.register_forward_hook(partial(hook, name=name), with_kwargs=True) for name, layer in attention_layers(model, layers)]
     # A compiled block would run without the hooks that came after its compilation.
@@ -119,30 +172,22 @@ def _recording(model: nn.Module, layers: tuple[str, ...], record: Callable[..., 
             handle.remove()
 
 
-def _grids(context: Any) -> dict[str, tuple[int, ...]]:
-    """How the tokens of each segment of a context lie."""
-    return {"context": (context.shape[1],)} if isinstance(context, Tensor) else {name: tokens.grid for name, tokens in context.items()}
+def _attention_mass(call: Call, *, over_heads: OverHeads) -> AttentionMass:
+    if not call.grids:
+        return AttentionMass(call.layer, {})
+    mass = call.attention.mass(call.x, call.context, call.mask, call.rotate)
+    return AttentionMass(call.layer, {segment: over_heads(one) for segment, one in mass.items()})
 
 
-def _attention_mass(
-    name: str, layer: Attention, x: Tensor, context: Any, mask: Tensor | None = None, rotate: Any = None, *, over_heads: OverHeads
-) -> AttentionMass:
-    if not _grids(context):
-        return AttentionMass(name, {})
-    return AttentionMass(name, {segment: over_heads(mass) for segment, mass in layer.mass(x, context, mask, rotate).items()})
-
-
-def _attention_map(
-    name: str, layer: Attention, x: Tensor, context: Any, mask: Tensor | None = None, rotate: Any = None, *, over_heads: OverHeads
-) -> AttentionMap:
-    if not (grids := _grids(context)):
-        return AttentionMap(name, {}, {})
-    q, k, _, mask = layer.project(x, context, mask, rotate)
+def _attention_map(call: Call, *, over_heads: OverHeads) -> AttentionMap:
+    if not call.grids:
+        return AttentionMap(call.layer, {}, {})
+    q, k, _, mask = call.project()
     rows = []
     for first in range(0, q.shape[-2], CHUNK):
         part = mask if mask is None or mask.shape[-2] == 1 else mask[..., first : first + CHUNK, :]
         rows.append(over_heads(soft_weights(q[..., first : first + CHUNK, :], k, part)))
-    split = torch.cat(rows, -2).split([torch.Size(grid).numel() for grid in grids.values()], -1)
-    flat = dict(zip(grids, split, strict=True))
-    weights = {segment: flat[segment].unflatten(-1, grid) for segment, grid in grids.items()}
-    return AttentionMap(name, {segment: w.sum(-1) for segment, w in flat.items()}, weights)
+    split = torch.cat(rows, -2).split(list(call.sizes.values()), -1)
+    flat = dict(zip(call.grids, split, strict=True))
+    weights = {segment: flat[segment].unflatten(-1, grid) for segment, grid in call.grids.items()}
+    return AttentionMap(call.layer, {segment: w.sum(-1) for segment, w in flat.items()}, weights)

@@ -36,6 +36,7 @@ class Tokens:
         constant: channels behind the position that are the same for all tokens; None for none.
         norm: is applied to what comes out; None for none.
         places: which places of the positions' grid these tokens have, counted with the last axis fastest; None when they have all, in order.
+        apart: what they were before their parts were joined; None when these are the parts.
     """
 
     features: Float[Tensor, "b m c"]
@@ -47,6 +48,7 @@ class Tokens:
     constant: Float[Tensor, " k"] | None = None
     norm: nn.LayerNorm | None = None
     places: Int[Tensor, " m"] | None = None
+    apart: "Tokens | None" = None
 
     @property
     def in_parts(self) -> bool:
@@ -77,7 +79,16 @@ class Tokens:
         """Some of the tokens, by themselves."""
         places = torch.arange(self.features.shape[1], device=self.features.device) if self.places is None else self.places
         features, mask, places = self.features[:, which], None if self.mask is None else self.mask[:, which], places[which]
-        return replace(self, features=features, mask=mask, places=places, grid=(len(places),))
+        apart = None if self.apart is None else self.apart.some(which)
+        return replace(self, features=features, mask=mask, places=places, grid=(len(places),), apart=apart)
+
+    def blank(self) -> "Tokens":
+        """One row of tokens with zeros for data: what is left says where each stands and of which modality it is, whatever the input.
+
+        Where an adapter has mixed place and data (its tokens have no positions), all its tokens are alike.
+        """
+        features = torch.zeros_like(self.features[:1]) if self.apart is None else self.apart.blank().dense().features
+        return replace(self, features=features, mask=None, rows=None, apart=None)
 
     def dense(self) -> "Tokens":
         """The same tokens with all parts joined, projected and normed: plain features that a linear map can take.
@@ -93,7 +104,7 @@ class Tokens:
         joined = self._beside(features) if self.project is None else self._projected(features, self.project)
         if self.norm is not None:
             joined = self.norm(joined)
-        return replace(self, features=joined, positions=None, constant=None, project=None, norm=None, places=None)
+        return replace(self, features=joined, positions=None, constant=None, project=None, norm=None, places=None, apart=self)
 
     def _beside(self, features: Float[Tensor, "b m c"]) -> Float[Tensor, "b m d"]:
         """Features, positions and constant channels side by side."""

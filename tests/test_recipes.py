@@ -24,6 +24,8 @@ NEEDS = {
     "digit_sums": ["mnist", "fsdd"],
     "mixed": ["mnist", "fsdd", "banking77"],
     "quickstart": [],
+    "ladder": [],
+    "starved": [],
     "autoencode_video": ["video"],
     "optical_flow": ["video"],
     "masked_bytes": ["tinyshakespeare"],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from perceiver.adapters.adapter import Adapter
 from perceiver.adapters.audio import AudioPatches
 from perceiver.adapters.image import ImagePatches, ImagePixels
-from perceiver.adapters.inputs import Inputs, ModalityDropout, projection, projection_if_needed
+from perceiver.adapters.inputs import Inputs, ModalityDropout, projection, projection_by_channel, projection_if_needed
 from perceiver.adapters.text import ByteNgrams, PlacedBytes, TextBytes
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "PlacedBytes",
     "TextBytes",
     "projection",
+    "projection_by_channel",
     "projection_if_needed",
 ]
 

@@ -12,7 +12,7 @@ from perceiver.tokens import Tokens
 class Adapter(Described, ABC):
     """Turns the raw entry of one modality into tokens. A new modality is one subclass, in a file of its own.
 
-    A subclass sets the two widths, and gives `forward`.
+    A subclass sets the two widths, and gives `forward`; with `largest`, a model's cost can be told without data.
 
     Attributes:
         feature_dim: channels of a token that come from the data; best with mean 0 and variance 1.
@@ -34,3 +34,14 @@ class Adapter(Described, ABC):
         Raises:
             ValueError: when the entry does not fit the adapter.
         """
+
+    def largest(self, rows: int) -> Tensor:
+        """A raw entry of the largest size that the adapter is made for, all zeros.
+
+        Args:
+            rows: its first axis.
+
+        Raises:
+            ValueError: when the adapter does not say how large its entries are.
+        """
+        raise ValueError(f"{type(self).__name__} does not say how large its entries are: give it a method `largest(rows)`, or a batch of your own")

@@ -74,3 +74,7 @@ class AudioPatches(Adapter):
         mask = reduce(F.pad(mask, (0, short)), "b (t p) -> b t", "max", p=self.patch)
         num_patches = features.shape[1]
         return Tokens(features, (num_patches,), positions=self.positions(self.positions.shape).first(num_patches), mask=mask)
+
+    def largest(self, rows: int) -> Float[Tensor, "b c s"]:
+        """A sound of the longest time, all zeros."""
+        return torch.zeros(rows, self.channels, self.max_samples)

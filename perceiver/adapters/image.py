@@ -79,6 +79,10 @@ class ImagePatches(Adapter):
         grid = self.positions.shape
         return Tokens(features, grid, positions=self.positions(grid), mask=mask)
 
+    def largest(self, rows: int) -> Float[Tensor, "b c y x"]:
+        """A picture of the one size that there is, all zeros."""
+        return torch.zeros(rows, self.channels, *self.size)
+
 
 class ImagePixels(ImagePatches):
     """One token a pixel: `ImagePatches` with patches of one pixel.

@@ -29,6 +29,8 @@ class ConvStem(Described):
         pool_pad: likewise, before the maximum.
     """
 
+    shrinks = 4  # pixels of a side for one place of what comes out
+
     def __init__(self, channels: int = 3, dim: int = 64, *, conv_pad: Sequence[int] = (2, 3), pool_pad: Sequence[int] = (0, 1)) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, dim, 7, stride=2, bias=False)
@@ -90,6 +92,21 @@ class ImageMap(Adapter):
         grid = tuple(features.shape[2:])
         return Tokens(rearrange(features, "b c y x -> b (y x) c"), grid, positions=self.positions(grid))
 
+    def largest(self, rows: int) -> Float[Tensor, "b c y x"]:
+        """A picture of which the stem makes as many places as the positions were made for, all zeros.
+
+        Raises:
+            ValueError: when the stem is none of this library's, so that it does not say how much smaller its map is.
+        """
+        stem, (y, x) = self.stem, self.positions.shape if isinstance(self.positions, FourierPositions) else self.positions.size
+        if isinstance(stem, ConvStem):
+            return torch.zeros(rows, stem.conv.in_channels, stem.shrinks * y, stem.shrinks * x)
+        if isinstance(stem, nn.Conv2d) and stem.kernel_size == stem.stride:
+            return torch.zeros(rows, stem.in_channels, stem.stride[0] * y, stem.stride[1] * x)
+        if isinstance(stem, nn.Identity):
+            return torch.zeros(rows, self.feature_dim, y, x)
+        raise ValueError(f"a stem of class {type(stem).__name__} does not say how large a picture it takes: give a batch of your own")
+
 
 class FramePair(Adapter):
     """Two frames, of which each pixel comes with its neighbours: the input of the published optical flow (Perceiver IO, section 4.3).
@@ -126,3 +143,7 @@ class FramePair(Adapter):
             raise ValueError("pairs of frames take no mask: cut them to what is valid")
         features = self.linear(rearrange(payload, "b t c y x -> b (y x) (t c)"))
         return Tokens(features, self.positions.shape, positions=self.positions(self.positions.shape))
+
+    def largest(self, rows: int) -> Float[Tensor, "b 2 c y x"]:
+        """A pair of frames of the one size that there is, all zeros."""
+        return torch.zeros(rows, 2, self.channels, *self.positions.shape)

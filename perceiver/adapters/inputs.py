@@ -64,6 +64,18 @@ def projection(adapter: Adapter, dim: int) -> nn.Linear:
 
 
 @describable
+def projection_by_channel(adapter: Adapter, dim: int) -> nn.Linear:
+    """A linear map to the common width in which every channel starts with equal weight, be it data or position: the usual initialisation.
+
+    What has few channels of data is then hard to hear; see `projection`.
+    """
+    linear = nn.Linear(adapter.feature_dim + adapter.position_dim, dim)
+    nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+    nn.init.trunc_normal_(linear.bias, std=0.02, a=-0.04, b=0.04)
+    return linear
+
+
+@describable
 def projection_if_needed(adapter: Adapter, dim: int) -> nn.Linear | None:
     """No map where data beside position have the common width already, as in the published Perceivers; else `projection`."""
     return None if adapter.feature_dim + adapter.position_dim == dim else projection(adapter, dim)

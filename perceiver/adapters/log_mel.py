@@ -95,3 +95,7 @@ class LogMel(Adapter):
         grid = (patches.shape[1], self.positions.shape[1])
         tokens_mask = patches.repeat_interleave(grid[1], 1)
         return Tokens(features, grid, positions=self.positions(self.positions.shape).first(grid[0]), mask=tokens_mask)
+
+    def largest(self, rows: int) -> Float[Tensor, "b 1 s"]:
+        """A sound of the longest time, all zeros."""
+        return torch.zeros(rows, 1, self.max_samples)

@@ -52,6 +52,11 @@ class VideoPatches(Adapter):
         tokens = None if mask is None else mask[:, :, None].expand(-1, -1, grid[1] * grid[2]).flatten(1)
         return Tokens(features.flatten(1, 3), grid, positions=self.positions(grid), mask=tokens)
 
+    def largest(self, rows: int) -> Float[Tensor, "b t c y x"]:
+        """A video of the size that the positions were made for, all zeros."""
+        frames, y, x = self.positions.shape
+        return torch.zeros(rows, frames, self.channels, self.patch * y, self.patch * x)
+
 
 class SoundPatches(Adapter):
     """Stretches of a waveform, beside Fourier features of time.
@@ -92,6 +97,10 @@ class SoundPatches(Adapter):
         features = (payload[..., 0] / self.std).unflatten(1, (-1, self.patch))
         return Tokens(features, (features.shape[1],), positions=self.positions((features.shape[1],)), mask=mask)
 
+    def largest(self, rows: int) -> Float[Tensor, "b s 1"]:
+        """A sound of the length that the positions were made for, all zeros."""
+        return torch.zeros(rows, self.patch * self.positions.shape[0], 1)
+
 
 class OneToken(Adapter):
     """A vector as one token without a place: a class, one-hot, or as probabilities.
@@ -114,6 +123,10 @@ class OneToken(Adapter):
         if payload.ndim != 2 or payload.shape[1] != self.feature_dim:
             raise ValueError(f"expected one vector of width {self.feature_dim} a row, got {tuple(payload.shape)}")
         return Tokens(payload[:, None], (1,), mask=mask)
+
+    def largest(self, rows: int) -> Float[Tensor, "b k"]:
+        """A vector, all zeros."""
+        return torch.zeros(rows, self.feature_dim)
 
 
 class Padded(Adapter):
@@ -148,3 +161,7 @@ class Padded(Adapter):
         tokens = tokens.dense()
         drawn = torch.rand(tokens.features.shape[:2], device=tokens.features.device) < self.hidden
         return replace(tokens, features=torch.where(drawn[..., None], self.token, tokens.features))
+
+    def largest(self, rows: int) -> Tensor:
+        """That of the adapter whose tokens are filled up."""
+        return self.adapter.largest(rows)

@@ -6,6 +6,7 @@ Letters: b rows, l bytes, d channels.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,6 +51,10 @@ class TextBytes(Adapter):
             payload = payload.masked_fill(~mask, PAD)
         length = payload.shape[1]
         return Tokens(self.embed(payload), (length,), positions=self.positions((length,)), mask=mask)
+
+    def largest(self, rows: int) -> Int[Tensor, "b l"]:
+        """A text that fills the table of places, all zeros."""
+        return torch.zeros(rows, self.max_length, dtype=torch.long)
 
     def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """A vector for each byte."""

@@ -1,6 +1,7 @@
 """Tasks: what a model is trained for, as LightningModules."""
 
 from perceiver.tasks.autoencoding import Autoencoding
+from perceiver.tasks.balance import BalanceModalities
 from perceiver.tasks.classification import Classification
 from perceiver.tasks.fine_tuning import FineTuning
 from perceiver.tasks.flow_estimation import FlowEstimation
@@ -15,6 +16,7 @@ from perceiver.tasks.task import Task
 __all__ = [
     "OBJECTIVES",
     "Autoencoding",
+    "BalanceModalities",
     "ClassObjective",
     "Classification",
     "FineTuning",

@@ -86,9 +86,13 @@ class Classification(Task):
         logits, target = self(batch), batch["target"]
         return F.cross_entropy(logits, target, reduction="none"), (logits.argmax(-1) == target).float()
 
+    def scores(self, batch: Batch) -> Float[Tensor, "b k"]:
+        """The logarithm of the probability of each class of each row."""
+        return self(batch).log_softmax(-1)
+
     def probabilities(self, batch: Batch) -> Float[Tensor, "b k"]:
         """The probability of each class of each row."""
-        return self(batch).softmax(-1)
+        return self.scores(batch).exp()
 
     def loss(self, logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy over the rows that have a target; zero when none has.

@@ -92,15 +92,20 @@ class Multitask(Task):
             found = tuple(whole.masked_scatter(rows, part.to(whole)) for whole, part in zip(found, answers, strict=True))
         return found
 
+    def scores(self, batch: Batch) -> Float[Tensor, "b k"]:
+        """The logarithm of the probability of each class of each row, -inf beyond its own task's classes, and in rows of other kinds of task."""
+        outputs = self(batch)
+        classes = {name: output[:, 0].log_softmax(-1) for name, output in outputs.items() if isinstance(self.objectives[name], ClassObjective)}
+        numbers = self.numbers(batch, sum(len(output) for output in outputs.values()))
+        found = torch.full((len(numbers), max(self.class_counts.values())), -torch.inf, device=numbers.device)
+        for name, output in classes.items():
+            rows = numbers == self.datasets.index(name)
+            found = found.masked_scatter(rows[:, None] & (torch.arange(found.shape[1], device=found.device) < output.shape[1]), output.to(found))
+        return found
+
     def probabilities(self, batch: Batch) -> Float[Tensor, "b k"]:
         """The probability of each class of each row, zero beyond its own task's classes; all zero for rows of other kinds of task."""
-        outputs = self(batch)
-        classes = {name: output[:, 0].softmax(-1) for name, output in outputs.items() if isinstance(self.objectives[name], ClassObjective)}
-        numbers = self.numbers(batch, sum(len(output) for output in outputs.values()))
-        found = torch.zeros(len(numbers), max(self.class_counts.values()), device=numbers.device)
-        for name, output in classes.items():
-            found[numbers == self.datasets.index(name), : output.shape[1]] = output.to(found)
-        return found
+        return self.scores(batch).exp()
 
     @property
     def class_counts(self) -> dict[str, int]:

@@ -15,13 +15,14 @@ from perceiver.encoder import LatentArray
 from perceiver.models.autoencoder import GridQueries, VectorQuery
 from perceiver.positions import LearnedGrid, LearnedPositions
 from perceiver.queries import LearnedQueries
+from perceiver.registers import Registers
 
 # Arrays that stand for themselves rather than map something: pulling them to zero would only shrink them.
-NO_DECAY = (LatentArray, LearnedPositions, LearnedGrid, LearnedQueries, GridQueries, VectorQuery)
+NO_DECAY = (LatentArray, Registers, LearnedPositions, LearnedGrid, LearnedQueries, GridQueries, VectorQuery)
 
 
 def param_groups(model: nn.Module, weight_decay: float, factors: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
-    """Trainable parameters in groups: matrices, which decay; norms, biases, latents, position tables and queries, which do not.
+    """Trainable parameters in groups: matrices, which decay; norms, biases, latents, registers, position tables and queries, which do not.
 
     Args:
         model: whose parameters.

@@ -1,15 +1,16 @@
 """The control without attention: the mean token of each modality, side by side, into an MLP.
 
-Letters: b batch, m tokens, c their width, k outputs.
+Letters: b batch, k outputs.
 """
 
 from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceiver.adapters import Adapter, Inputs, ModalityDropout
+from perceiver.models.controls.pooling import mean_tokens, mlp
 from perceiver.models.model import Model
 
 
@@ -29,25 +30,9 @@ class MeanPool(Model):
     ) -> None:
         super().__init__()
         self.inputs = Inputs(adapters, dim, modality_dropout=modality_dropout)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(len(adapters) * dim),
-            nn.Linear(len(adapters) * dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, num_outputs),
-        )
+        self.mlp = mlp(len(adapters) * dim, hidden_dim, num_outputs)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "b k"]:
         """Outputs for each row; a modality that a row lacks reads zero."""
-        segments, size = self.inputs(batch)
-        means = []
-        for name in self.inputs.adapters:
-            if name not in segments:
-                means.append(next(self.parameters()).new_zeros(size, self.inputs.dim))
-                continue
-            tokens = segments[name].dense()
-            valid = tokens.attendable(size)[..., None]
-            features = tokens.to_batch(tokens.features, size).masked_fill(~valid, 0)
-            means.append(features.sum(1) / valid.sum(1).clamp_min(1))
-        return self.mlp(torch.cat(means, -1))
+        means = mean_tokens(self.inputs, *self.inputs(batch))
+        return self.mlp(torch.cat([mean for mean, _ in means.values()], -1))
