@@ -2,8 +2,25 @@
 
 from perceiver.explain.ablation import without
 from perceiver.explain.callback import ModalityReport
+from perceiver.explain.measure import Diagnosis, Measure
+from perceiver.explain.monitor import AttentionMonitor
 from perceiver.explain.page import write_page
 from perceiver.explain.reconstruction import Reconstruction
+from perceiver.explain.report import Report, report
+from perceiver.explain.subject import Subject
 from perceiver.explain.table import remarks, tables
 
-__all__ = ["ModalityReport", "Reconstruction", "remarks", "tables", "without", "write_page"]
+__all__ = [
+    "AttentionMonitor",
+    "Diagnosis",
+    "Measure",
+    "ModalityReport",
+    "Reconstruction",
+    "Report",
+    "Subject",
+    "remarks",
+    "report",
+    "tables",
+    "without",
+    "write_page",
+]

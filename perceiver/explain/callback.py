@@ -1,7 +1,7 @@
 """The modality report of a test: accuracy without each modality, attention mass by modality, and a page to look at."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -13,9 +13,13 @@ from torch import Tensor
 
 from perceiver.adapters import Inputs
 from perceiver.explain.ablation import removable, without
+from perceiver.explain.attention.passage import label
+from perceiver.explain.examples import Examples, taken_apart
 from perceiver.explain.page import write_page
-from perceiver.explain.samples import Plain, head, layer_label, samples, view_of
+from perceiver.explain.samples import samples
+from perceiver.explain.subject import Subject
 from perceiver.explain.table import by_dataset, names_of, remarks, tables
+from perceiver.explain.views import Plain, view_of
 from perceiver.run_folder import RunFolder
 from perceiver.soft_weights import record_mass
 
@@ -74,7 +78,7 @@ class ModalityReport(Callback):
         for modality in tokens:
             readers = [(record.layer, record.mass[modality].mean(-1)[counts]) for record in records if modality in record.mass]
             for layer, mass in readers:
-                self._add(f"test/layer_mass/{layer_label(layer)}/{modality}", counted, mass)
+                self._add(f"test/layer_mass/{label(layer)}/{modality}", counted, mass)
             self._add(f"test/mass_{modality}", counted, torch.stack([mass for _, mass in readers]).sum(0) / len(records))
         valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
@@ -83,19 +87,19 @@ class ModalityReport(Callback):
         self._show(trainer, task, batch, names)
 
     def _show(self, trainer: L.Trainer, task: Any, batch: dict[str, Tensor], names: list[str]) -> None:
-        """Keeps rows for the page, if the batch is the first one with a dataset that has classes."""
+        """Keeps rows for the page of each dataset with classes that this batch is the first one of."""
         fresh = [name for name in dict.fromkeys(names) if name not in self.shown and task.class_counts[name]]
         if not fresh:
             return
         self.shown.update(fresh)
-        rows = self.num_samples * len(fresh) // sum(1 for number in task.class_counts.values() if number)
-        first = head(batch, list(task.model.inputs.adapters), max(1, rows))
-        classes = getattr(getattr(trainer, "datamodule", None), "classes", None)
-        if not isinstance(classes, Mapping):
-            given = classes or [str(c) for c in range(max(task.class_counts.values()))]
-            classes = dict.fromkeys(task.datasets, given)
-        tokens, _ = task.model.inputs(first)
-        self.samples += samples(task, task.model.inputs.adapters, first, tokens, layers=self.layers, datasets=task.datasets, classes=classes)
+        each = max(1, self.num_samples // sum(1 for number in task.class_counts.values() if number))
+        subject = Subject(task, classes=getattr(getattr(trainer, "datamodule", None), "classes", None))
+        rows, entries, ragged = taken_apart({key: value.cpu() for key, value in batch.items()}, subject.modalities)
+        for dataset in fresh:
+            mine = [row for row, name in zip(rows, names, strict=True) if name == dataset and any(modality in row for modality in subject.modalities)]
+            if mine:
+                some = Examples(tuple(mine[:each]), tuple(entries), tuple(ragged), dataset, task.datasets.index(dataset), mine[0])
+                self.samples += samples(subject, some)
 
     def _add(self, key: str, names: list[str], values: Tensor) -> None:
         """Adds one value a row to the mean below a key, dataset by dataset."""

@@ -1,165 +1,137 @@
-"""Samples: single rows of a batch with what the model saw, where it looked, and what it answered, as plain data for a page.
+"""Samples: single rows with what the model saw, where it looked, what its answer rests on, and what it answers when something is taken away, as
+plain data for a page.
 
-Letters: b rows, n latents, c y x channels, rows and columns of a picture, s samples of a sound, l bytes.
+Letters: b rows, h heads, m tokens of a modality.
 """
 
-import base64
-import io
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, NamedTuple
 
-import soundfile
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from perceiver.adapters import AudioPatches, ImagePatches, LogMel, TextBytes
-from perceiver.explain.ablation import removable, without
-from perceiver.soft_weights import AttentionMap, record_attention
-from perceiver.tokenizer import decode
-from perceiver.tokens import Tokens
+from perceiver.explain.ablation import removable
+from perceiver.explain.attention.passage import Weighed, following
+from perceiver.explain.attention.statistics import statistics
+from perceiver.explain.examples import Examples, answers
+from perceiver.explain.faithfulness.diagnosis import Trial
+from perceiver.explain.pieces import attendable, tokens_of
+from perceiver.explain.subject import Subject
+from perceiver.explain.views import Plain, map_of, show
 
-Batch = Mapping[str, Tensor]
-Plain = dict[str, Any]
-
-
-def head(batch: Batch, modalities: Sequence[str], rows: int) -> dict[str, Tensor]:
-    """The first rows of a batch, whose entries may hold only the rows that have them."""
-    first = {}
-    names = [*modalities, *(key.removesuffix("_present") for key in batch if key.endswith("_present"))]
-    for key, value in batch.items():
-        name = next((m for m in names if key in (m, f"{m}_length", f"{m}_mask")), None)
-        present = batch.get(f"{name}_present")
-        compact = present is not None and len(value) != len(present)
-        first[key] = value[: int(present[:rows].sum())] if compact and present is not None else value[:rows]
-    return first
+MOST_TOGETHER = 4  # modalities of which all sets are taken away; of more, one at a time
 
 
-def view_of(adapter: nn.Module) -> str:
-    """How a page shows the input of an adapter: as a picture, a sound, a text, or plain tokens."""
-    for kind, view in ((ImagePatches, "picture"), ((AudioPatches, LogMel), "sound"), (TextBytes, "text")):
-        if isinstance(adapter, kind):
-            return view
-    return "tokens"
+class Maps(NamedTuple):
+    """How the tokens of a batch lie.
+
+    Attributes:
+        masks: which of them each row has, by modality.
+        grids: their grid, by modality.
+    """
+
+    masks: Mapping[str, Tensor]
+    grids: Mapping[str, tuple[int, ...]]
+
+    def of(self, modality: str, row: int, weights: Tensor) -> Any:
+        """A row's map of one value a token."""
+        return map_of(weights, self.masks[modality][row], self.grids[modality])
+
+    def has(self, modality: str, row: int) -> bool:
+        """Whether a row has a modality."""
+        return modality in self.masks and bool(self.masks[modality][row].any())
 
 
-def picture(adapter: ImagePatches, image: Float[Tensor, "c y x"] | UInt8[Tensor, "c y x"]) -> Plain:
-    """Pixels in [0, 1], or bytes, grey or red-green-blue, rounded to three digits."""
-    image = image / 255 if image.dtype == torch.uint8 else image
-    pixels = image.clamp(0, 1).permute(1, 2, 0)[..., :3]
-    grey = pixels.shape[-1] < 3
-    return {"rows": pixels.shape[0], "columns": pixels.shape[1], "pixels": rounded(pixels.mean(-1) if grey else pixels)}
-
-
-def sound(adapter: AudioPatches | LogMel, wave: Float[Tensor, "c s"]) -> Plain:
-    """The spectrogram between 0 and 1, low to high, frame by frame, and the sound itself as a playable WAV."""
-    if isinstance(adapter, LogMel):
-        frames = adapter.spectrogram(wave[None])[0]
-    else:
-        window = torch.hann_window(256, device=wave.device)
-        frames = torch.stft(wave.mean(0), 256, hop_length=80, window=window, pad_mode="constant", return_complex=True).abs().clamp_min(1e-4).log().T
-    file = io.BytesIO()
-    soundfile.write(file, wave.T.cpu().numpy(), adapter.sample_rate, format="WAV", subtype="PCM_16")
-    return {
-        "seconds": wave.shape[-1] / adapter.sample_rate,
-        "spectrogram": rounded((frames - frames.min()) / (frames.max() - frames.min()).clamp_min(1e-6)),
-        "wav": "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode(),
-    }
-
-
-def text(adapter: TextBytes, ids: Tensor) -> Plain:
-    """One printable string a byte."""
-    bytes_of = [decode([int(i)]) for i in ids]
-    return {
-        "characters": [b.decode("ascii") if b.isascii() and b.decode("ascii").isprintable() else "".join(f"\\x{x:02x}" for x in b) for b in bytes_of]
-    }
-
-
-VIEWS: dict[str, Callable[..., Plain]] = {"picture": picture, "sound": sound, "text": text, "tokens": lambda adapter, entry: {}}
-
-
-def rounded(values: Tensor) -> Any:
-    """Nested lists of numbers with four digits, which keep a page small."""
-    return [rounded(v) for v in values] if values.ndim else round(float(values), 4)
-
-
-def samples(
-    task: Any,
-    adapters: nn.ModuleDict,
-    batch: Batch,
-    tokens: Mapping[str, Tokens],
-    *,
-    layers: tuple[str, ...],
-    datasets: Sequence[str],
-    classes: Mapping[str, Sequence[str]],
-) -> list[Plain]:
-    """One entry for each row of a dataset that has classes, as `perceiver.explain.page` describes it.
+def samples(subject: Subject, examples: Examples, trials: Mapping[str, Trial] | None = None) -> list[Plain]:
+    """One entry a row, as `perceiver.explain.page` describes it.
 
     Args:
-        task: gives the `probabilities` of a batch's rows.
-        adapters: of the model, by modality.
-        batch: the rows to show.
-        tokens: of that batch, by modality.
-        layers: beginnings of the names of the attention layers to show.
-        datasets: names of the datasets that rows come from.
-        classes: names of each dataset's classes.
+        subject: the model.
+        examples: rows of one dataset that has classes.
+        trials: explanations that were tested; those that are better than random order for this dataset are shown.
     """
-    with record_attention(task, layers) as maps:
-        full = task.probabilities(batch)
-    ablated = {name: task.probabilities(without(batch, name)) for name in removable(batch, tokens)}
-    size = len(full)
-    masks = {name: t.attendable(size) for name, t in tokens.items()}
-    lengths = {name: batch.get(f"{name}_length") for name in tokens}
-    entries = []
-    for row in range(size):
-        dataset = datasets[int(batch["dataset"][row]) if "dataset" in batch else 0]
-        labels = classes.get(dataset, ())
-        if not labels:
-            continue
-        best = full[row].topk(min(3, len(labels)))
-        here = [name for name in tokens if masks[name][row].any()]
-        place = {name: place_of(tokens[name], row, len(batch[name]) == size) for name in here}
-        entry: Plain = {
-            "dataset": dataset,
-            "expected": labels[int(batch["target"][row])],
-            "answer": labels[int(best.indices[0])],
-            "probability": round(float(best.values[0]), 4),
-            "top": [[labels[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],
-            "without": {
-                name: {"answer": labels[int(p[row].argmax())], "probability": round(float(p[row].max()), 4)}
-                for name, p in ablated.items()
-                if name in here
-            },
-            "inputs": {},
-            "attention": {},
-            "mass": {},
-        }
-        for name in here:
-            length = lengths[name]
-            raw = batch[name][place[name]]
-            raw = raw if length is None else raw[..., : int(length[place[name]])]
-            entry["inputs"][name] = VIEWS[view_of(adapters[name])](adapters[name], raw)
-        for recorded in maps:
-            layer = layer_label(recorded.layer)
-            read = [name for name in here if name in recorded.mass]
-            entry["attention"][layer] = {name: grid(recorded, name, row, masks[name][row]) for name in read}
-            entry["mass"][layer] = {name: round(float(recorded.mass[name][row].mean()), 4) for name in read}
-        entries.append(entry)
+    batch, _ = next(replace(examples, batch_size=len(examples)).batches(subject.device))
+    segments, size = tokens_of(subject, batch)
+    masks = attendable(segments, size)
+    entries = [_answered(subject, examples, row, scores) for row, scores in enumerate(answers(subject, examples))]
+    for names, scores in _removed(subject, examples, batch):
+        labels = subject.class_names(examples.dataset)
+        for row, entry in enumerate(entries):
+            here = [name for name in subject.modalities if name in examples.rows[row]]
+            if set(names) < set(here):
+                best = int(scores[row].argmax())
+                entry["without"]["+".join(names)] = {"answer": labels[best], "probability": round(float(scores[row, best].exp()), 4)}
+    for row, entry in enumerate(entries):
+        for name in subject.modalities:
+            if name in examples.rows[row]:
+                entry["inputs"][name] = show(subject.model.inputs.adapters[name], examples.rows[row][name])
+    maps = Maps(masks, {name: tokens.grid for name, tokens in segments.items()})
+    _look(subject, batch, entries, maps)
+    _explain(subject, batch, examples, entries, maps, trials or {})
     return entries
 
 
-def layer_label(name: str) -> str:
-    """How tables and pages call an attention layer of a task."""
-    return name.removeprefix("model.").removesuffix(".attention")
+def _answered(subject: Subject, examples: Examples, row: int, scores: Tensor) -> Plain:
+    labels = subject.class_names(examples.dataset)
+    best = scores.exp().topk(min(3, len(scores)))
+    target = examples.rows[row].get("target")
+    return {
+        "dataset": examples.dataset,
+        "expected": "unknown" if target is None else labels[int(target)],
+        "answer": labels[int(best.indices[0])],
+        "probability": round(float(best.values[0]), 4),
+        "top": [[labels[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],
+        "without": {},
+        "inputs": {},
+        "attention": {},
+        "mass": {},
+        "explanations": {},
+    }
 
 
-def place_of(tokens: Tokens, row: int, whole: bool) -> int:
-    """Where a row's raw entry is: at the row, in a whole batch; else at its place among the rows that have the modality."""
-    return row if whole or tokens.rows is None else int(torch.searchsorted(tokens.rows, row))
+def _removed(subject: Subject, examples: Examples, batch: Mapping[str, Tensor]) -> list[tuple[tuple[str, ...], Tensor]]:
+    """What the model answers without each set of modalities that leaves something."""
+    names = removable(batch, [name for name in subject.modalities if any(name in row for row in examples.rows)])
+    sizes = range(1, len(names)) if len(names) <= MOST_TOGETHER else [1]
+    found = []
+    for count in sizes:
+        for gone in combinations(names, count):
+            kept = [name for name in subject.modalities if name not in gone]
+            found.append((gone, answers(subject, examples.only(kept, subject.modalities))))
+    return found
 
 
-def grid(recorded: AttentionMap, name: str, row: int, mask: Tensor) -> Any:
-    """A row's map of one modality, mean over the latents, without what lies behind the mask at the end of the first axis."""
-    weights = recorded.weights[name][row].mean(0)
-    valid = mask.view(weights.shape).flatten(1).any(1) if weights.ndim > 1 else mask
-    return rounded(weights[: int(valid.nonzero().max()) + 1])
+def _look(subject: Subject, batch: Mapping[str, Tensor], entries: Sequence[Plain], maps: Maps) -> None:
+    """Adds where each head of each read looked, mean over latents, and the mass by segment."""
+    with following(subject.model) as passage, torch.no_grad():
+        subject.scores(batch)
+    seen: list[str] = []
+    for call in passage().reads:
+        found = statistics(Weighed(call))
+        earlier = seen.count(found.layer)
+        name = f"{found.layer} ({earlier + 1})" if earlier else found.layer
+        seen.append(found.layer)
+        for row, entry in enumerate(entries):
+            entry["mass"][name] = {segment: round(float(mass[row].mean()), 4) for segment, mass in found.mass.items() if float(mass[row].sum()) > 0}
+            received = dict(zip(found.sizes, found.received[row].split(list(found.sizes.values()), -1), strict=True))
+            entry["attention"][name] = {
+                segment: [maps.of(segment, row, head) for head in heads] for segment, heads in received.items() if maps.has(segment, row)
+            }
+
+
+def _explain(
+    subject: Subject, batch: Mapping[str, Tensor], examples: Examples, entries: Sequence[Plain], maps: Maps, trials: Mapping[str, Trial]
+) -> None:
+    """Adds what each explanation says that may be shown, with 1 for the piece that counts most."""
+    with torch.no_grad():
+        chosen = subject.scores(batch).argmax(1)
+    for name, trial in trials.items():
+        if trial.reasons.get(examples.dataset, "not tested"):
+            continue
+        relevance = trial.explanation.explain(subject, batch, chosen)
+        for row, entry in enumerate(entries):
+            mine = {modality: part[row] for modality, part in relevance.items() if maps.has(modality, row)}
+            top = max((float(part.abs().max()) for part in mine.values()), default=0.0) or 1.0
+            entry["explanations"][name] = {modality: maps.of(modality, row, part / top) for modality, part in mine.items()}

@@ -11,7 +11,10 @@ from toy_datasets import toy_mixture
 
 from perceiver import Decoder, MultitaskPerceiver
 from perceiver.explain import ModalityReport, remarks, tables, without
-from perceiver.explain.samples import head, rounded, samples
+from perceiver.explain.examples import gather
+from perceiver.explain.samples import samples
+from perceiver.explain.subject import Subject
+from perceiver.explain.views import map_of, played, rounded, shrunk, visible
 from perceiver.tasks import Classification, Multitask
 
 DATASETS = ("written", "spoken")
@@ -77,36 +80,22 @@ def test_where_the_modality_is_worth_the_same_everywhere_nothing_is_claimed():
     assert "cannot be checked" in said
 
 
-def test_the_head_of_a_batch_keeps_the_entries_of_its_rows():
-    batch = {
-        "image": torch.arange(5.0)[:, None],
-        "audio": torch.arange(3.0)[:, None],
-        "audio_length": torch.tensor([1, 1, 1]),
-        "audio_present": torch.tensor([False, True, False, True, True]),
-        "target": torch.arange(5),
-    }
-    first = head(batch, ("image", "audio"), 4)
-    assert first["image"].flatten().tolist() == [0, 1, 2, 3] and first["audio"].flatten().tolist() == [0, 1]
-    assert len(first["audio_length"]) == 2 and len(first["target"]) == 4
-
-
 def test_samples_are_the_same_whichever_form_the_batch_has_and_leave_out_what_a_row_lacks():
     model, entries, table = small_perceiver().eval(), raw_entries(), presence_table([7, 2, 5, 4, 3])
     forms = [whole_batch(entries, table, junk=float("nan")), compact_batch(entries, table)]
     rows = {"target": torch.tensor([0, 6, 2, 1, 5])}
-    names = {"layers": ("model.encoder.cross",), "datasets": ("data",), "classes": {"data": [f"class {c}" for c in range(CLASSES)]}}
-    task = Classification(model, CLASSES)
-    with torch.inference_mode():
-        whole, compact = (samples(task, model.inputs.adapters, form | rows, model.inputs(form)[0], **names) for form in forms)
+    subject = Subject(Classification(model, CLASSES).eval(), classes=[f"class {c}" for c in range(CLASSES)])
+    whole, compact = (samples(subject, gather(subject, [form | rows], 5)["data"]) for form in forms)
     for one, other, present in zip(whole, compact, table, strict=True):
         here = {name for name, has in zip(NAMES, present, strict=True) if has}
-        assert set(one["inputs"]) == set(one["without"]) == here
+        assert set(one["inputs"]) == here and {name for name in one["without"] if "+" not in name} == (here if len(here) > 1 else set())
         assert one["inputs"] == other["inputs"] and one["expected"] == other["expected"]
         for layer, mass in one["mass"].items():
             assert set(one["attention"][layer]) == here and sum(mass.values()) == pytest.approx(1, abs=1e-3)
     assert [sample["expected"] for sample in whole] == ["class 0", "class 6", "class 2", "class 1", "class 5"]
-    assert len(whole[0]["inputs"]["text"]["characters"]) == len(whole[0]["attention"]["encoder.cross.0"]["text"]) == int(entries["text_length"][0])
-    assert len(whole[1]["attention"]["encoder.cross.0"]["audio"]) == -(-int(entries["audio_length"][1]) // 5)
+    text = whole[0]["attention"]["encoder.cross.0"]["text"]
+    assert len(whole[0]["inputs"]["text"]["characters"]) == len(text[0]) == int(entries["text_length"][0])
+    assert len(whole[1]["attention"]["encoder.cross.0"]["audio"][0]) == -(-int(entries["audio_length"][1]) // 5)
 
 
 COUNTED = ("accuracy_without", "mass", "token_share")
@@ -121,6 +110,17 @@ def test_rows_without_a_target_count_for_nothing():
     with torch.inference_mode():
         report.on_test_batch_end(trainer, task, None, batch, 0)
     assert {report.counts[f"test/{what}_{name}/data"] for what in COUNTED for name in NAMES} == {3}
+
+
+def test_what_a_page_shows_is_small_whatever_came_in():
+    assert visible(torch.randint(0, 255, (3, 5, 7), dtype=torch.uint8)).max() <= 1
+    standardised = visible(torch.randn(3, 50, 70) * 2)
+    assert float(standardised.min()) == 0 and float(standardised.max()) == 1
+    assert visible(torch.rand(2, 5, 7)).shape == (1, 5, 7) and shrunk(torch.rand(3, 224, 300), 96).shape == (3, 56, 75)
+    assert len(played(torch.rand(1, 500_000), 44_100)) < 100_000
+    assert map_of(torch.ones(224 * 112), torch.ones(224 * 112, dtype=torch.bool), (224, 112))[0][0] == 8  # sums over squares of 4 x 2
+    cut = map_of(torch.arange(6.0), torch.tensor([True, True, True, True, False, False]), (3, 2))
+    assert cut == [[0.0, 1.0], [2.0, 3.0]]
 
 
 def test_numbers_for_the_page_are_nested_lists_with_four_digits():

@@ -1,0 +1,153 @@
+"""Survey: the statistics of every attention layer over many rows, with what belongs to a row kept apart, so that intervals can be had.
+
+Letters: n rows, h heads, q queries (latents, or output queries), m keys of a segment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from perceiver.attention import Attention
+from perceiver.explain.attention.intervention import added
+from perceiver.explain.attention.passage import Weighed, following, kind_of, label
+from perceiver.explain.attention.statistics import MOST, Statistics, coverage, statistics
+from perceiver.explain.examples import Examples
+from perceiver.explain.subject import Subject
+
+GROUP = 20  # rows that are compared with one another for what attention depends on
+
+
+@dataclass
+class LayerSurvey:
+    """Of one call of a layer, over all rows.
+
+    Attributes:
+        layer: its name; a second call of the same layer has a number behind it.
+        kind: read, self or answer.
+        attention: the layer itself.
+        parts: what each batch gave; read by the properties.
+    """
+
+    layer: str
+    kind: str
+    attention: Attention
+    parts: list[Statistics] = field(default_factory=list)
+
+    def _rows(self, of: Callable[[Statistics], Tensor]) -> Tensor:
+        return torch.cat([of(part) for part in self.parts])
+
+    @property
+    def sharpness(self) -> Float[Tensor, "n h"]:
+        """Normalised entropy, mean over queries."""
+        return self._rows(lambda part: part.sharpness.nanmean(-1))
+
+    @property
+    def effective(self) -> Float[Tensor, " n"]:
+        """Keys that a query attends to, mean over heads and queries."""
+        return self._rows(lambda part: part.effective.mean((1, 2)))
+
+    @property
+    def coverage(self) -> Float[Tensor, " n"]:
+        """Share of the keys that the queries together look at."""
+        return self._rows(coverage)
+
+    @property
+    def query_diversity(self) -> Float[Tensor, " n"]:
+        """How far queries look at different places."""
+        return self._rows(lambda part: part.query_diversity.mean(1))
+
+    @property
+    def head_diversity(self) -> Float[Tensor, " n"] | None:
+        """How far heads do; None with one head."""
+        if self.parts[0].head_diversity is None:
+            return None
+        return self._rows(lambda part: torch.as_tensor(part.head_diversity).mean(1))
+
+    @property
+    def largest_logit(self) -> Float[Tensor, " n"]:
+        """The greatest logit of each row."""
+        return self._rows(lambda part: part.largest_logit.amax(1))
+
+    @property
+    def dependence(self) -> Float[Tensor, " g"]:
+        """Input dependence in each group of rows, mean over heads and queries; empty where no group has two rows."""
+        found = [part.input_dependence.mean() for part in self.parts if part.input_dependence is not None]
+        return torch.stack(found) if found else torch.zeros(0)
+
+    @property
+    def segments(self) -> list[str]:
+        """What is read."""
+        return list(dict.fromkeys(name for part in self.parts for name in part.mass))
+
+    def mass(self, segment: str) -> Float[Tensor, "n h q"]:
+        """The share of each query's attention that a segment gets; zero in rows without it."""
+        return self._rows(lambda part: part.mass[segment] if segment in part.mass else torch.zeros_like(next(iter(part.mass.values()))))
+
+    def share(self, segment: str) -> Float[Tensor, " n"]:
+        """The share of a row's keys that are the segment's: its mass, if all were attended alike."""
+        return self._rows(lambda part: _share(part, segment))
+
+    def sink(self) -> "Sink":
+        """The key that attracts most of a head's attention in the mean over all rows."""
+        received: dict[str, Tensor] = {}
+        carried: dict[str, Tensor] = {}
+        owners: dict[str, Tensor] = {}
+        for part in self.parts:
+            sizes = list(part.sizes.values())
+            for store, values in ((received, part.received.sum(0)), (carried, part.carried.sum(0)), (owners, part.valid.sum(0).float())):
+                for name, one in zip(part.sizes, values.split(sizes, -1), strict=True):
+                    store[name] = added(store[name], one) if name in store else one
+        rows = sum(len(part.valid) for part in self.parts)
+        best = max((name for name in received if received[name].shape[-1]), key=lambda name: float(received[name].max()))
+        place = int(received[best].amax(0).argmax())
+        return Sink(best, place, received[best][:, place] / rows, float(carried[best][place] / owners[best][place].clamp_min(1)))
+
+
+@dataclass(frozen=True)
+class Sink:
+    """The key that attracts most.
+
+    Attributes:
+        segment: whose token it is.
+        place: which of its tokens.
+        mass: what it gets of each head's attention, mean over all rows; rows that lack it count as nothing.
+        carried: how long what it gives is beside the mean key.
+    """
+
+    segment: str
+    place: int
+    mass: Float[Tensor, " h"]
+    carried: float
+
+
+def _share(part: Statistics, segment: str) -> Float[Tensor, " n"]:
+    valid = dict(zip(part.sizes, part.valid.split(list(part.sizes.values()), -1), strict=True))
+    keys = valid[segment].sum(-1) if segment in valid else torch.zeros(len(part.valid), device=part.valid.device)
+    return keys / part.valid.sum(-1).clamp_min(1)
+
+
+def survey(subject: Subject, examples: Examples, twin: nn.Module | None = None) -> list[LayerSurvey]:
+    """The statistics of each attention call of a model, in their order, over all rows.
+
+    Args:
+        subject: the model, and how it is asked.
+        examples: rows of one dataset.
+        twin: another model of the same kind in its place, such as one that was not trained.
+    """
+    found: list[LayerSurvey] = []
+    model, ask = (subject.model, subject.scores) if twin is None else (twin, subject.asked_of(twin))
+    for batch, count in replace(examples, batch_size=GROUP).batches(subject.device):
+        with following(model) as passage, torch.no_grad():
+            ask(batch)
+        calls = passage().calls
+        if not found:
+            names = [label(call.layer) for call in calls]
+            for number, call in enumerate(calls):
+                earlier = names[:number].count(names[number])
+                found.append(LayerSurvey(names[number] + (f" ({earlier + 1})" if earlier else ""), kind_of(call), call.attention))
+        for mine, call in zip(found, calls, strict=True):
+            mine.parts.append(statistics(Weighed(call, MOST), count))
+    return found

@@ -1,0 +1,53 @@
+"""Bill: what a model costs to run, as the last diagnosis of a report."""
+
+from typing import Any
+
+from rich.table import Table
+
+from perceiver.cost import CostReport, cost_report
+from perceiver.explain.examples import Examples
+from perceiver.explain.measure import Diagnosis, Measure, Verdict
+from perceiver.explain.subject import Subject
+
+KEY, TITLE = "cost", "Cost"
+
+
+def diagnose(subject: Subject, examples: Examples, accuracy: float | None) -> tuple[Diagnosis, CostReport]:
+    """Parameters, operations, memory and path of one row as it came, and what a transformer over all its inputs would take.
+
+    Args:
+        subject: the model.
+        examples: of which the first row is taken.
+        accuracy: of the model, mean over datasets; None where there are no labels.
+    """
+    batch, _ = next(examples.first(1).batches(subject.device))
+    found = cost_report(subject.model, {key: value for key, value in batch.items() if key != "target"}, accuracy=accuracy)
+    agrees = found.largest_difference < 0.01
+    verdict: Verdict = "ok" if agrees else "warning"
+    told = "closed forms and counter agree" if agrees else f"closed forms and counter differ by {100 * found.largest_difference:.1f} %"
+    figures: list[tuple[str, float | None, dict[str, float], str]] = [
+        ("parameters", float(found.parameters), {"shared by several runs": float(found.shared_parameters)}, "all that are learned"),
+        ("operations forward", float(found.factored.forward), {"with every token formed": float(found.dense.forward)}, told),
+        ("operations of a training step", float(found.factored.training), {"with every token formed": float(found.dense.training)}, told),
+        ("longest path", float(found.max_path_hops), {}, "layers from any input to any output"),
+        ("steps one after another", float(found.sequential_blocks), {}, "blocks of attention that must wait for one another"),
+    ]
+    if found.activation_bytes is not None:
+        figures.append(("bytes kept for the backward pass", float(found.activation_bytes), {}, "of one row"))
+    if found.bottleneck_ratio is not None:
+        figures.append(("bottleneck ratio", found.bottleneck_ratio, {}, "numbers that are read for each number of the latents"))
+    if found.accuracy_per_gflop is not None:
+        figures.append(("accuracy for each billion operations", found.accuracy_per_gflop, {}, "accuracy over operations of a forward pass"))
+    made = [Measure(name, value, 1, None, reference, verdict, reason) for name, value, reference, reason in figures]
+    return Diagnosis(KEY, TITLE, verdict, " ".join(found.summary()[1:]), tuple(made)), found
+
+
+def as_table(found: CostReport) -> dict[str, Any]:
+    """Table 1 with this model's rows, in the form that the page takes: rows of strings."""
+    table: Table = found.tables()[0]
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    return {
+        "sentence": " ".join(found.summary()),
+        "columns": [str(column.header) for column in table.columns],
+        "rows": [list(row) for row in zip(*columns, strict=True)],
+    }
