@@ -3,6 +3,8 @@
 Letters: b rows, c sound channels, s samples, f frames, k mel bands, t patches of time, u patches of pitch.
 """
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Bool, Float
@@ -40,7 +42,7 @@ class LogMel(Adapter):
         max_seconds: float,
         *,
         num_mels: int = 40,
-        patch: tuple[int, int] = (4, 40),
+        patch: Sequence[int] = (4, 40),
         num_bands: int = 16,
         mean: float = -4.0,
         std: float = 4.0,

@@ -26,6 +26,7 @@ def explain(words: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=400, help="rows of each dataset at most (400)")
     parser.add_argument("--samples", type=int, default=24, help="rows that the page shows (24)")
     parser.add_argument("--title", default="", help="of the page; the run's name when not given")
+    parser.add_argument("--budget", type=int, default=None, metavar="PASSES", help="forward passes over the rows at most (as many as it takes)")
     parser.add_argument("--figures", action="store_true", help="draw figures for papers, too, with Matplotlib")
     given = parser.parse_args(words)
     folder = RunFolder(given.run_dir)
@@ -42,6 +43,7 @@ def explain(words: list[str]) -> None:
         samples=given.samples,
         classes=getattr(data, "classes", None),
         results=folder.metrics(),
+        budget_passes=given.budget,
         title=given.title or folder.path.resolve().name,
         tell=lambda line: console.print(f"... {line}", markup=False, highlight=False),
     )

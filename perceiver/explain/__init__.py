@@ -2,11 +2,12 @@
 
 from perceiver.explain.ablation import without
 from perceiver.explain.callback import ModalityReport
+from perceiver.explain.examination import report
+from perceiver.explain.findings import Report
 from perceiver.explain.measure import Diagnosis, Measure
 from perceiver.explain.monitor import AttentionMonitor
 from perceiver.explain.page import write_page
 from perceiver.explain.reconstruction import Reconstruction
-from perceiver.explain.report import Report, report
 from perceiver.explain.subject import Subject
 from perceiver.explain.table import remarks, tables
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perceiver.explain.findings import Report
 from perceiver.explain.measure import Measure
 from perceiver.explain.modalities.shapley import VALUE
-from perceiver.explain.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -27,9 +27,10 @@ from perceiver.explain.belief import belief
 from perceiver.explain.beyond import Rung, diagnose, ladder
 from perceiver.explain.faithfulness.diagnosis import Trial
 from perceiver.explain.faithfulness.explanations import Explanation
+from perceiver.explain.figures import draw
+from perceiver.explain.findings import rounded
 from perceiver.explain.measure import bootstrap, not_applicable, worst
 from perceiver.explain.modalities.shapley import VALUE
-from perceiver.explain.report import rounded
 from perceiver.tasks import Classification, Multitask
 
 KEYS = ["combination", "focus", "simplification", "view", "prediction", "faithfulness", "beyond", "cost"]
@@ -110,6 +111,13 @@ def test_the_files_hold_all_of_it_and_no_number_that_json_lacks(found, tmp_path)
     text = (tmp_path / "summary.txt").read_text()
     assert all(diagnosis.title in text for diagnosis in found.diagnoses)
     assert "may the picture of attention be believed?" in text.lower()
+
+
+def test_figures_are_drawn_of_what_there_is_and_the_same_report_gives_the_same_file(found, tmp_path):
+    once, again = (draw(found, tmp_path / name) for name in ("once", "again"))
+    assert {file.stem for file in once} == {"worth", "mass", "faithfulness", "rank"}
+    for a, b in zip(once, again, strict=True):
+        assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 2000
 
 
 def test_the_samples_have_every_set_taken_away_every_head_and_only_explanations_that_passed(found):

@@ -7,7 +7,7 @@ bright it shines.
 Letters: n rows, M tokens, k classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,8 +78,13 @@ class Trial:
     reasons: dict[str, str]
 
 
-def diagnose(subject: Subject, examples: Mapping[str, Examples]) -> tuple[Diagnosis, dict[str, Trial]]:
+def diagnose(subject: Subject, examples: Mapping[str, Examples], *, without: Sequence[str] = ()) -> tuple[Diagnosis, dict[str, Trial]]:
     """Tests every explanation on every dataset.
+
+    Args:
+        subject: the model, at rest.
+        examples: rows by dataset.
+        without: names of explanations that are left out, because they are too dear.
 
     Returns:
         The diagnosis; and what became of each explanation, by its name.
@@ -91,7 +96,7 @@ def diagnose(subject: Subject, examples: Mapping[str, Examples]) -> tuple[Diagno
         if not subject.class_count(dataset):
             measures.append(not_applicable("comprehensiveness", f"{dataset} has no classes whose probability could fall", of=of))
             continue
-        mine = kinds_for(subject, some)
+        mine = [kind for kind in kinds_for(subject, some) if kind.name not in without]
         if not mine:
             reason = "no attention of this model can be followed from the answer to the inputs"
             measures.append(not_applicable("comprehensiveness", reason, n=len(some), of=of))

@@ -17,6 +17,7 @@ from perceiver.explain.attention.passage import Passage, Weighed, following, lab
 from perceiver.explain.attention.statistics import statistics
 from perceiver.explain.subject import Batch, Subject
 
+INTEGRATED = "integrated gradients"
 Relevance = dict[str, Float[Tensor, "b m"]]
 
 
@@ -80,5 +81,5 @@ def explanations(passage: Passage) -> list[Explanation]:
         Explanation("rollout", "Attention rollout", partial(followed, ROLLOUT)),
         Explanation("value norm", "Rollout weighted by the length of values", partial(followed, VALUE_NORM)),
         Explanation("gradient x attention", "Gradient x attention", partial(followed, GRADIENT)),
-        Explanation("integrated gradients", "Integrated gradients", integrated),
+        Explanation(INTEGRATED, "Integrated gradients", integrated),
     ]

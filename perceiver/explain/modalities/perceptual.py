@@ -109,8 +109,6 @@ def _judged(found: Coalitions, name: str, rows: Int[Tensor, " n"], lost: float, 
         return "warning", f"answers are better with {name} of another row"
     if side(bootstrap(told_by(found, name))) > 0:
         worth = points(float(shapley(found.values(right))[name].mean()))
-        return (
-            "ok",
-            f"{UNSURE}, though {name} is worth {worth} as a Shapley value: the others say the same and stand in for it, or all these rows need the same of it",
-        )
+        instead = "the others say the same and stand in for it, or all these rows need the same of it"
+        return "ok", f"{UNSURE}, though {name} is worth {worth} as a Shapley value: {instead}"
     return "warning", f"{UNSURE}: {name} of another row serves as well"
