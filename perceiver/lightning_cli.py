@@ -18,7 +18,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
+from perceiver.attention import Attention
 from perceiver.explain import ModalityReport
+from perceiver.fixed_attention import ConstantAttention, UniformAttention
 from perceiver.resume import LogTrueStep, RandomState, WholeCheckpoints
 from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
@@ -106,7 +108,8 @@ class PerceiverCLI(LightningCLI):
     def after_fit(self) -> None:
         """Tests the model with its best weights, and reports; then trains and tests the controls, and reports again beside them."""
         folder = self.run_folder
-        self._add_results({"train/seconds": self.timer.time_elapsed("train"), "train/steps": self.trainer.global_step})
+        found = {"train/seconds": self.timer.time_elapsed("train"), "train/steps": self.trainer.global_step}
+        self._add_results(found | {"parameters/model": float(size_of(self.model.model))})
         if not is_overridden("test_dataloader", self.datamodule):
             return
         self.trainer.test(self.model, self.datamodule, ckpt_path=best_weights(self.trainer), weights_only=True, verbose=False)
@@ -156,7 +159,18 @@ class PerceiverCLI(LightningCLI):
         results = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/accuracy")}
         if self.trainer.is_global_zero:
             folder.update_metrics(results | {"train/seconds": seconds})
-        return {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
+        found = {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
+        return found | {f"parameters/{name}": float(size_of(control)), f"attends/{name}": float(attends(control))}
+
+
+def size_of(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def attends(model: nn.Module) -> bool:
+    """Whether some of its attention depends on what is read."""
+    return any(isinstance(module, Attention) and not isinstance(module, UniformAttention | ConstantAttention) for module in model.modules())
 
 
 def tasks_of(data: LightningDataModule) -> dict[str, Any]:

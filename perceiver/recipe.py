@@ -1,5 +1,6 @@
 """A recipe, built and not run: the task and the data that a configuration describes."""
 
+import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,10 @@ def build_recipe(file: Path, overrides: Sequence[str] = ()) -> tuple[LightningMo
     """
     check_recipe(file)
     try:
-        cli = RecipeCLI(["fit", "--config", str(file), *overrides])
+        with warnings.catch_warnings():
+            # Lightning takes words that are passed in, beside those of the process, for a mistake.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            cli = RecipeCLI(["fit", "--config", str(file), *overrides])
     except (ArgumentError, ValueError, OSError) as error:
         raise ValueError(f"{file}: {reason(error)}") from error
     return cli.model, cli.datamodule

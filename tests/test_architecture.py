@@ -104,7 +104,7 @@ MAY_IMPORT = {
     "explain": {"adapters", "attention", "blocks", "cost", "data", "description", "soft_weights", "softmax", "tokenizer", "tokens", "run_folder"},
     "resume": set(),
     "run_log": {"run_folder"},
-    "lightning_cli": {"explain", "resume", "run_folder", "run_log"},
+    "lightning_cli": {"attention", "explain", "fixed_attention", "resume", "run_folder", "run_log"},
     "reason": {"pretrained"},
     "recipe": {"lightning_cli", "reason"},
     "commands": {"cost", "explain", "model_folder", "pretrained", "recipe", "run_folder", "weights"},

@@ -1,5 +1,6 @@
 """Bill: what a model costs to run, as the last diagnosis of a report."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -12,15 +13,15 @@ from perceiver.explain.subject import Subject
 KEY, TITLE = "cost", "Cost"
 
 
-def diagnose(subject: Subject, examples: Examples, accuracy: float | None) -> tuple[Diagnosis, CostReport]:
+def diagnose(subject: Subject, examples: Mapping[str, Examples], accuracy: float | None) -> tuple[Diagnosis, CostReport]:
     """Parameters, operations, memory and path of one row as it came, and what a transformer over all its inputs would take.
 
     Args:
         subject: the model.
-        examples: of which the first row is taken.
+        examples: rows by dataset, of which the largest is taken, in modalities and then in numbers.
         accuracy: of the model, mean over datasets; None where there are no labels.
     """
-    batch, _ = next(examples.first(1).batches(subject.device))
+    batch, _ = next(largest(subject, examples).batches(subject.device))
     found = cost_report(subject.model, {key: value for key, value in batch.items() if key != "target"}, accuracy=accuracy)
     agrees = found.largest_difference < 0.01
     verdict: Verdict = "ok" if agrees else "warning"
@@ -40,6 +41,17 @@ def diagnose(subject: Subject, examples: Examples, accuracy: float | None) -> tu
         figures.append(("accuracy for each billion operations", found.accuracy_per_gflop, {}, "accuracy over operations of a forward pass"))
     made = [Measure(name, value, 1, None, reference, verdict, reason) for name, value, reference, reason in figures]
     return Diagnosis(KEY, TITLE, verdict, " ".join(found.summary()[1:]), tuple(made)), found
+
+
+def largest(subject: Subject, examples: Mapping[str, Examples]) -> Examples:
+    """The row that has most to read."""
+    rows = [some.some([i]) for some in examples.values() for i in range(len(some))]
+
+    def size(one: Examples) -> tuple[int, int]:
+        entries = [one.rows[0][name] for name in subject.modalities if name in one.rows[0]]
+        return len(entries), sum(entry.numel() for entry in entries)
+
+    return max(rows, key=size)
 
 
 def as_table(found: CostReport) -> dict[str, Any]:

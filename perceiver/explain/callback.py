@@ -28,9 +28,9 @@ class ModalityReport(Callback):
     """During a test, asks the model again without each modality and records where its attention went.
 
     At the end it adds `test/accuracy_without_<modality>/<dataset>`, `test/loss_without_<modality>/<dataset>`,
-    `test/mass_<modality>/<dataset>` (mean over the layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>` and
-    `test/token_share_<modality>/<dataset>` to the run's results, prints them as tables, and writes `table.txt` and `report.html` to the
-    run folder. The task has `datasets`, `class_counts`, `judge` and `probabilities`, as those of `perceiver.tasks` do.
+    `test/mass_<modality>/<dataset>` (mean over the layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>`,
+    `test/token_share_<modality>/<dataset>` and `test/rows/<dataset>` to the run's results, prints them as tables, and writes `table.txt` and
+    `report.html` to the run folder. The task has `datasets`, `class_counts`, `judge` and `probabilities`, as those of `perceiver.tasks` do.
 
     Args:
         layers: beginnings of the names of the attention layers that read the inputs.
@@ -114,7 +114,8 @@ class ModalityReport(Callback):
             return
         folder = RunFolder(trainer.default_root_dir)
         tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-        folder.update_metrics(tested | {key: total / counts[key] for key, total in sums.items()})
+        rows = {f"test/rows/{key.split('/')[-1]}": count for key, count in counts.items() if key.startswith("test/token_share_")}
+        folder.update_metrics(tested | rows | {key: total / counts[key] for key, total in sums.items()})
         self.publish(pl_module, folder)
 
     def _of_all_ranks(self) -> tuple[dict[str, float], dict[str, float]]:

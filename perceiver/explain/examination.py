@@ -113,7 +113,7 @@ class _Examination:
         accuracy = {name: float(right(mine.full, mine.target).mean()) for name, mine in found.items() if mine.log_probabilities}
         rungs = beyond.ladder(self.results, tuple(examples))
         mean = sum(accuracy.values()) / len(accuracy) if accuracy else None
-        cost, bill_of = bill.diagnose(subject, next(iter(examples.values())), mean)
+        cost, bill_of = bill.diagnose(subject, examples, mean)
         climbed = beyond.diagnose(rungs, {name: int(self.results.get(f"test/rows/{name}", 0)) for name in examples})
         diagnoses = (combines, focused, simplified, view, predictions, faithful, climbed, cost)
         return Report(

@@ -58,12 +58,14 @@ def test_a_published_model_is_told_without_its_weights(capsys):
     assert "201 M parameters" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["optical_flow", "masked_bytes", "mixed"])
 def test_recipes_of_all_kinds_of_task_are_told_without_their_data(recipe, capsys):
     assert main(["cost", f"configs/{recipe}.yaml"]) == 0
     assert "agree" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_recipe_is_built_without_a_folder_or_data(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(Quickstart, "split", lambda self, name: opened.append(name))
@@ -74,6 +76,7 @@ def test_a_recipe_is_built_without_a_folder_or_data(tmp_path, monkeypatch):
     assert not opened and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_folder_is_a_recipe(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--config", QUICKSTART, "--print_config"])

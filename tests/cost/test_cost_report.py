@@ -119,7 +119,10 @@ EVERY: dict[str, Callable[[], nn.Module]] = {
 TWO_WAYS = {"pixels", "learned_pixels", "flow", "autoencoder", "spectrogram"}
 
 
-@pytest.mark.parametrize("name", EVERY)
+LONG = {"autoencoder", "pixels", "learned_pixels", "flow"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in EVERY])
 def test_closed_forms_are_what_the_counter_finds_and_rows_sum_up(name):
     model = EVERY[name]()
     report = cost_report(model)
@@ -146,6 +149,7 @@ def test_rows_that_lack_a_modality_are_counted_as_they_run(name, table):
     assert {share.name for share in report.modalities} == {NAMES[i] for i in range(3) if any(code >> i & 1 for code in table)} | {REST}
 
 
+@pytest.mark.slow
 def test_a_grid_is_asked_once_by_latents_that_are_the_same_in_each_row():
     """And once for each row at the second read, where they differ. One of the three rows has no picture."""
     has = torch.tensor([True, False, True])
@@ -171,6 +175,7 @@ def test_training_is_three_times_the_forward_pass_where_all_that_is_multiplied_l
     assert report.agreement["dense, training"].counted == 3 * report.agreement["dense, forward"].counted
 
 
+@pytest.mark.slow
 def test_what_is_frozen_takes_no_gradients():
     model = small_perceiver_io()
     learning = cost_report(model)
@@ -185,6 +190,7 @@ def test_what_is_frozen_takes_no_gradients():
     assert cost_report(grid).largest_difference < 0.01
 
 
+@pytest.mark.slow
 def test_blocks_that_are_computed_again_are_counted_again():
     plain, again = (cost_report(small_perceiver_io_with(run)) for run in ({}, {"run_block": recompute}))
     assert plain.dense.forward == again.dense.forward
@@ -221,6 +227,7 @@ def test_an_unseen_grid_takes_less_and_holds_no_soft_weights():
     assert text.dense.attention_bytes == text.factored.attention_bytes == reads * heads * latents * 17 * 4
 
 
+@pytest.mark.slow
 def test_a_block_that_runs_twice_shares_its_parameters_and_follows_itself():
     report = cost_report(pixels(num_layers=1))
     blocks = {share.name: share for share in report.blocks}

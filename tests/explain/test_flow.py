@@ -67,6 +67,21 @@ def test_the_mean_over_output_queries_is_the_mean_of_each():
         torch.testing.assert_close(apart[name].mean(1, keepdim=True), together[name])
 
 
+def test_queries_that_are_answered_a_few_at_a_time_are_followed_as_if_all_at_once():
+    made, rows = model(queries=5), batch()
+    with following(made) as passage, torch.no_grad():
+        made(rows)
+    for each in (True, False):
+        whole = relevance(passage(), ROLLOUT, each_query=each)
+        made.decoder.chunk_size = 2
+        with following(made) as chunked, torch.no_grad():
+            made(rows)
+        made.decoder.chunk_size = None
+        assert len(chunked().calls) == len(passage().calls) + 2
+        for name in NAMES:
+            torch.testing.assert_close(relevance(chunked(), ROLLOUT, each_query=each)[name], whole[name])
+
+
 def test_gradient_x_attention_with_one_head_is_the_derivative_by_the_weights_where_it_is_positive():
     encoder = Encoder(LATENTS, DIM, CONTEXT_DIM, num_layers=0, cross_block=partial(CrossBlock, heads=1))
     made = PerceiverIO(three_adapters(), encoder, LearnedQueries(1, 13), Decoder(13, DIM), nn.Linear(13, CLASSES)).eval()

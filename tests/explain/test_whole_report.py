@@ -132,6 +132,7 @@ def test_the_samples_have_every_set_taken_away_every_head_and_only_explanations_
             assert sum(mass.values()) == pytest.approx(1, abs=1e-3) and set(sample["attention"][layer]) == here
 
 
+@pytest.mark.slow
 def test_a_mixture_is_reported_dataset_by_dataset():
     data = toy_mixture(eval_batch_size=5)
     task = Multitask(MultitaskPerceiver(three_adapters(), small_encoder(), Decoder(13, DIM)), data.tasks).eval()
@@ -165,7 +166,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", [odd if odd in ("one row", "no attention") else pytest.param(odd, marks=pytest.mark.slow) for odd in ODD])
 def test_where_little_is_given_the_report_is_made_and_says_what_does_not_apply(odd, tmp_path):
     model, rows = ODD[odd]()
     found = report(model, rows, rows=ROWS, samples=2)

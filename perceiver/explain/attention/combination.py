@@ -20,6 +20,7 @@ from perceiver.explain.attention.survey import LayerSurvey, survey
 from perceiver.explain.examples import Examples, answers
 from perceiver.explain.measure import Diagnosis, Measure, Verdict, bootstrap, not_applicable
 from perceiver.explain.subject import Subject
+from perceiver.explain.wording import listed
 
 KEY, TITLE = "combination", "How attention combines"
 
@@ -189,17 +190,21 @@ def _sentence(measures: list[Measure], gaps: list[Measure]) -> str:
     mass = [measure for measure in measures if measure.name == "mass" and measure.value is not None]
     if not mass:
         return "This model has no attention that reads its inputs."
-    names = list(dict.fromkeys(measure.of["modality"] for measure in mass))
+    # Where rows have one modality, it gets everything, and says nothing about how attention combines.
+    several = {measure.of["dataset"] for measure in mass if measure.reference["uniform"] < 1}
     told = []
-    for name in names:
-        mine = [measure for measure in mass if measure.of["modality"] == name]
-        share = sum(measure.value or 0.0 for measure in mine) / len(mine)
-        even = sum(measure.reference["uniform"] for measure in mine) / len(mine)
-        told.append(f"{100 * share:.0f} % of the attention goes to {name} ({100 * even:.0f} % if all pieces were read alike)")
+    for name in dict.fromkeys(measure.of["modality"] for measure in mass):
+        mine = [measure for measure in mass if measure.of["modality"] == name and measure.of["dataset"] in several]
+        if mine:
+            share = sum(measure.value or 0.0 for measure in mine) / len(mine)
+            even = sum(measure.reference["uniform"] for measure in mine) / len(mine)
+            told.append(f"{100 * share:.0f} % to {name} ({100 * even:.0f} % if all pieces were read alike)")
+    shared = f"On average attention goes {listed(told)}." if told else "Each row has one modality, which gets all attention."
     if not gaps:
-        return f"On average {'; '.join(told)}."
+        return shared
     lost = 100 * sum(gap.value or 0.0 for gap in gaps) / len(gaps)
-    worth = f"Where it goes depends on the question at hand: with weights fixed at their mean, {lost:.0f} points of accuracy are lost"
-    if not any(gap.verdict == "ok" for gap in gaps):
-        worth = f"But its weights might as well be fixed: with their mean in place, {lost:.0f} points of accuracy are lost"
-    return f"On average {'; '.join(told)}. {worth}."
+    if any(gap.verdict == "ok" for gap in gaps):
+        return (
+            f"{shared} Where it goes depends on the row, and that matters: with weights fixed at their mean, {lost:.0f} points of accuracy are lost."
+        )
+    return f"{shared} But its weights might as well be fixed: with their mean in place, {lost:.0f} points of accuracy are lost."

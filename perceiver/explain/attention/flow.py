@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from perceiver.explain.attention.passage import Passage, Weighed
+from perceiver.explain.attention.passage import Passage, Weighed, kind_of
 
 Rule = Callable[[Weighed, slice, Tensor, Tensor | None], Tensor]
 
@@ -93,13 +93,15 @@ def relevance(passage: Passage, way: Way, score: Tensor | None = None, *, each_q
     latent: Tensor | None = None
     tokens: dict[str, Tensor] = {}
     reads = len(passage.reads)
+    queries = sum(call.output.shape[1] for call in passage.calls if kind_of(call) == "answer")
     for call, gradient in zip(reversed(passage.calls), reversed(gradients), strict=True):
         weighed = Weighed(call)
         before = None if gradient is None else _before_the_output_map(gradient, weighed)
         if weighed.kind == "answer":
             asked = weighed.q.shape[-2]
-            start = torch.eye(asked, device=weighed.q.device) if each_query else torch.full((1, asked), 1 / asked, device=weighed.q.device)
-            latent = handed_on(start.expand(len(weighed.q), -1, -1), weighed, way, before)
+            start = torch.eye(asked, device=weighed.q.device) if each_query else torch.full((1, asked), 1 / queries, device=weighed.q.device)
+            given = handed_on(start.expand(len(weighed.q), -1, -1), weighed, way, before)
+            latent = given if latent is None else torch.cat([given, latent], 1) if each_query else given + latent
             continue
         if latent is None:  # without a decoder the answer is the mean of the latents
             n = weighed.q.shape[-2]

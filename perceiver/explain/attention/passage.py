@@ -125,8 +125,8 @@ class Passage:
 
 @contextmanager
 def following(model: nn.Module) -> Iterator[Callable[[], Passage]]:
-    """Records the attention of a forward pass: a function that tells it. Of a model without attention, there is nothing to tell."""
+    """Records the attention of a forward pass: a function that tells it. Calls that ask nothing, or read nothing, are left out."""
     attends = any(isinstance(module, Attention) for module in model.modules())
     empty: list[Call] = []
     with recording(model, ("",), lambda call: call) if attends else nullcontext(empty) as calls:
-        yield lambda: Passage(tuple(calls))
+        yield lambda: Passage(tuple(call for call in calls if call.output.shape[1] and sum(call.sizes.values())))
