@@ -190,6 +190,14 @@ def test_confidence_that_tells_right_from_wrong_lowers_the_area():
     assert found[AURC].reference["best order"] < found[AURC].value < found[AURC].reference["random order"] and found[AURC].verdict == "ok"
 
 
+def test_a_few_wrong_answers_are_too_few_to_say_whether_the_model_is_less_sure_of_them():
+    target = torch.zeros(200, dtype=torch.long)
+    answers = torch.tensor([[0.9, 0.1]]).repeat(200, 1)
+    answers[:3] = torch.tensor([0.4, 0.6])
+    found = told(answers.log(), target)
+    assert found[AURC].verdict == "ok" and "3 of the answers are wrong, too few to say" in found[AURC].reason
+
+
 def test_where_all_is_right_all_figures_are_there():
     target = torch.arange(21) % 3
     answers = torch.nn.functional.one_hot(target, 3).float().mul(9).log_softmax(-1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from perceiver.explain.calibration.error import BINS, brier, calibration_error, confidence, equal_mass, equal_width, error_by_chance, surplus
 from perceiver.explain.calibration.selective import aurc
 from perceiver.explain.calibration.temperature import HIGH, LOW, fit_temperature, scaled
-from perceiver.explain.measure import Measure, Verdict, bootstrap, not_applicable
+from perceiver.explain.measure import FEW_ROWS, Measure, Verdict, bootstrap, not_applicable
 from perceiver.explain.right import by_chance, class_shares, log_likelihood, majority, right
 from perceiver.explain.wording import few, side
 
@@ -171,6 +171,8 @@ def _aurc(sure: Tensor, hits: Tensor, later: Tensor | None, of: Mapping[str, str
         said = f"{'no' if error == 0 else 'every'} answer is wrong, so it does not matter which are given first"
     elif side(gain) > 0:
         said = "answers that it is surer of are wrong less often"
+    elif (wrong := round(len(hits) * error)) < FEW_ROWS:  # a resample may have none of them
+        said = f"{wrong} of the answers {'is' if wrong == 1 else 'are'} wrong, too few to say whether it is less sure of those"
     else:
         verdict = "warning"
         said = "how sure it is does not tell right answers from wrong ones"
