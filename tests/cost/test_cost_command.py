@@ -33,6 +33,7 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said.err
 
 
+@pytest.mark.slow
 def test_a_configuration_is_told_in_sentences_tables_and_a_file(tmp_path, capsys):
     file = tmp_path / "cost.json"
     assert main(["cost", QUICKSTART, "--json", str(file)]) == 0

@@ -117,9 +117,7 @@ EVERY: dict[str, Callable[[], nn.Module]] = {
 }
 # Models with grids, or queries, that are not formed token by token; and one that projects the tokens of a text once to read them and once to ask.
 TWO_WAYS = {"pixels", "learned_pixels", "flow", "autoencoder", "spectrogram"}
-
-
-LONG = {"autoencoder", "pixels", "learned_pixels", "flow"}
+LONG = {"autoencoder", "pixels", "learned_pixels", "flow", "spectrogram", "separate_reads", "LateFusion", "masked_bytes"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in EVERY])
@@ -141,6 +139,7 @@ def test_closed_forms_are_what_the_counter_finds_and_rows_sum_up(name):
     assert {share.name for share in report.modalities} == {REST} | {key for m in model.modules() for key in getattr(m, "adapters", ())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [[1, 2, 4, 0, 7], [2, 2, 3, 3, 2]])
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_that_lack_a_modality_are_counted_as_they_run(name, table):
@@ -159,6 +158,7 @@ def test_a_grid_is_asked_once_by_latents_that_are_the_same_in_each_row():
     assert report.largest_difference < 0.01 and report.factored.forward < report.dense.forward
 
 
+@pytest.mark.slow
 def test_a_batch_of_several_tasks_asks_each_row_its_own():
     batch = raw_entries(5) | {"dataset": torch.tensor([1, 0, 1, 1, 0])}
     model = multitask()
@@ -217,6 +217,7 @@ def test_twice_the_inputs_are_twice_the_read_and_leave_the_rest_alone():
     assert 2 * once["transformer"] < twice["transformer"] < 4 * once["transformer"]
 
 
+@pytest.mark.slow
 def test_an_unseen_grid_takes_less_and_holds_no_soft_weights():
     report = cost_report(pixels())
     image = next(share for share in report.modalities if share.name == "image")
@@ -288,6 +289,7 @@ def test_a_layer_without_a_closed_form_is_told_and_not_passed_over():
     assert "agree" in cost_report(small_perceiver_io()).summary()[-1]
 
 
+@pytest.mark.slow
 def test_a_report_is_plain_data_and_tables_and_sentences():
     report = cost_report(pixels(), accuracy=0.75)
     plain = json.loads(json.dumps(report.as_dict()))
@@ -299,6 +301,7 @@ def test_a_report_is_plain_data_and_tables_and_sentences():
     assert cost_report(pixels()).accuracy_per_gflop is None
 
 
+@pytest.mark.slow
 def test_table_1_has_this_models_numbers():
     rows = {row.layer: row for row in cost_report(pixels()).table_one}
     assert rows["recurrent"].num_steps == rows["recurrent"].num_hops == 1024 + 17
@@ -309,6 +312,7 @@ def test_table_1_has_this_models_numbers():
     assert without["the whole model"].num_hops == 1 and "Perceiver, encode" not in without
 
 
+@pytest.mark.slow
 def test_a_model_is_as_it_was_afterwards():
     model, batch = pixels(), {"image": torch.rand(2, 3, 32, 32), "text": torch.randint(6, 262, (2, 17))}
     model.train()
@@ -330,6 +334,7 @@ class OnlyLinear(nn.Module):
         return self.head(self.inputs(batch)[0]["x"].dense().features)
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_the_backward_pass_is_measured_block_by_block():
     report = cost_report(OnlyLinear(), {"x": torch.randn(11, 3)})
     blocks = {share.name: share.activation_bytes for share in report.blocks}

@@ -71,7 +71,8 @@ CONTROLS: dict[str, Callable[[], nn.Module]] = {
     "normed_attention": lambda: io_with(NormedAttention),
     "registers": lambda: io_with(registers=2),
 }
-every_control = pytest.mark.parametrize("name", CONTROLS)
+LONG = {"registers", "constant_attention", "uniform_attention", "normed_attention"}
+every_control = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CONTROLS])
 tables = st.lists(st.integers(1, 7), min_size=ROWS, max_size=ROWS).map(presence_table)
 
 
@@ -250,6 +251,7 @@ def test_a_token_of_one_modality_changes_what_a_transformer_makes_of_another() -
     assert not torch.isclose(seen[0][:, text], seen[1][:, text]).all(-1).any()
 
 
+@pytest.mark.slow
 def test_the_rungs_of_the_ladder_have_about_as_many_parameters_as_the_full_model() -> None:
     ladder = yaml.safe_load((Path(__file__).parents[2] / "configs/ladder.yaml").read_text())
     parser = ArgumentParser()
