@@ -72,6 +72,10 @@ def test_a_fit_leaves_config_logs_results_checkpoints_table_and_report(fitted):
             assert 0 <= results[f"test/{key}/{kind}"] <= 1
         assert sum(results[f"test/mass_{m}/{kind}"] for m in ("image", "audio", "text")) == pytest.approx(1, abs=1e-5)
     assert results["train/seconds"] > 0 and results["train/steps"] == 4
+    # What the ladder of a report needs to know of the controls.
+    assert results["attends/mean_pool"] == 0 and results["attends/late_fusion"] == 1
+    assert results["parameters/model"] > 0 and results["parameters/mean_pool"] > 0
+    assert all(results[f"test/rows/{kind}"] > 0 for kind in ("written", "spoken", "sum", "same"))
     assert list(losses(fitted)) == [0, 1, 2, 3]
     table = (fitted / "table.txt").read_text()
     assert "full model" in table and "control: mean_pool" in table and "control: late_fusion" in table

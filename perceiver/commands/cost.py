@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from perceiver.commands.parser import Parser
+from perceiver.commands.screen import screen
 from perceiver.cost import cost_report
 from perceiver.pretrained.architectures import PUBLISHED, architecture
 from perceiver.pretrained.semantics import semantics
-
-WIDTH = 150  # columns of the tables, where the terminal does not say
 
 
 def cost(words: list[str]) -> None:
@@ -31,9 +29,7 @@ def cost(words: list[str]) -> None:
     if given.json is not None and not given.json.absolute().parent.is_dir():
         raise ValueError(f"--json {given.json}: there is no folder {given.json.parent} to write to")
     report = cost_report(published(given.config) if given.config in PUBLISHED else configured(Path(given.config)))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = screen()
     for sentence in report.summary():
         console.print(f"- {sentence}", markup=False, highlight=False)
     for table in report.tables():

@@ -4,12 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from perceiver.commands.parser import Parser
+from perceiver.commands.screen import screen
 from perceiver.run_folder import RunFolder
-
-WIDTH = 150  # columns, where the terminal does not say
 
 
 def explain(words: list[str]) -> None:
@@ -33,7 +30,7 @@ def explain(words: list[str]) -> None:
     weights = check_run(folder)
     from perceiver.explain import report  # Lightning takes seconds to import
 
-    console = Console() if Console().is_terminal else Console(width=WIDTH)
+    console = screen()
     task, data = trained(folder, weights)
     found = report(
         task,

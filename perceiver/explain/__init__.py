@@ -1,6 +1,6 @@
 """Explaining: how attention combined the modalities, and whether that picture is true."""
 
-from perceiver.explain.ablation import without
+from perceiver.adapters.presence import without
 from perceiver.explain.callback import ModalityReport
 from perceiver.explain.examination import report
 from perceiver.explain.findings import Report

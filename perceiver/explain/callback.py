@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from perceiver.adapters import Inputs
-from perceiver.explain.ablation import removable, without
+from perceiver.adapters.presence import removable, without
 from perceiver.explain.attention.passage import label
 from perceiver.explain.examples import Examples, taken_apart
 from perceiver.explain.page import write_page
@@ -98,7 +98,7 @@ class ModalityReport(Callback):
         for dataset in fresh:
             mine = [row for row, name in zip(rows, names, strict=True) if name == dataset and any(modality in row for modality in subject.modalities)]
             if mine:
-                some = Examples(tuple(mine[:each]), tuple(entries), tuple(ragged), dataset, task.datasets.index(dataset), mine[0])
+                some = Examples(tuple(mine[:each]), tuple(entries), tuple(ragged), dataset, mine[0])
                 self.samples += samples(subject, some)
 
     def _add(self, key: str, names: list[str], values: Tensor) -> None:

@@ -27,11 +27,12 @@ from perceiver.explain.measure import Diagnosis
 from perceiver.explain.modalities import Coalitions, coalitions, diagnose_view
 from perceiver.explain.right import right
 from perceiver.explain.samples import samples as show_samples
-from perceiver.explain.subject import Batch, Scores, Subject, at_rest
+from perceiver.explain.subject import Batch, Scores, Subject
 from perceiver.explain.table import Results
 from perceiver.explain.untrained import untrained
 from perceiver.explain.views import Plain, view_of
 from perceiver.explain.wording import listed
+from perceiver.rest import at_rest
 
 TOGETHER = "all together"
 VIEW = (modalities.diagnosis.KEY, modalities.diagnosis.TITLE)

@@ -28,7 +28,6 @@ class Examples:
         entries: all that some row may lack or that varies in length: modalities, and targets like them.
         ragged: those of them whose last axis varies.
         dataset: their name.
-        number: of the dataset; None where batches do not say.
         spare: a row that has something. A model refuses a batch in which nobody has anything, and answers a row with nothing beside this one.
         batch_size: rows asked at a time.
     """
@@ -37,7 +36,6 @@ class Examples:
     entries: tuple[str, ...]
     ragged: tuple[str, ...]
     dataset: str
-    number: int | None
     spare: Mapping[str, Tensor]
     batch_size: int = 100
 
@@ -116,7 +114,7 @@ def pooled(examples: Mapping[str, Examples], name: str) -> Examples:
     rows = [one.rows[i] for i in range(each) for one in some if i < len(one)]
     entries = tuple(dict.fromkeys(entry for one in some for entry in one.entries))
     ragged = tuple(sorted({entry for one in some for entry in one.ragged}))
-    return Examples(tuple(rows), entries, ragged, name, None, some[0].spare, some[0].batch_size)
+    return Examples(tuple(rows), entries, ragged, name, some[0].spare, some[0].batch_size)
 
 
 def joined(rows: Sequence[Mapping[str, Tensor]], entries: Sequence[str], ragged: Sequence[str]) -> dict[str, Tensor]:
@@ -215,7 +213,7 @@ def gather(subject: Subject, loader: Iterable[Batch], rows: int, *, batch_size: 
     order = sorted(found, key=lambda number: number or 0)
     return {
         (name := subject.datasets[number or 0]): Examples(
-            tuple(found[number]), tuple(entries), tuple(sorted(ragged)), name, number, found[number][0], batch_size
+            tuple(found[number]), tuple(entries), tuple(sorted(ragged)), name, found[number][0], batch_size
         )
         for number in order
     }

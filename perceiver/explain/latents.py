@@ -8,6 +8,7 @@ Letters: b rows of a batch, n latents, d their width, r rows of a matrix.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -54,10 +55,11 @@ def composite_norm(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
 def latents_by_depth(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Records the latents behind each block of an encoder, by its name with the number of its run, in the order of a forward pass."""
     found: dict[str, Tensor] = {}
+    runs = Counter[str]()
 
     def hook(block: nn.Module, args: object, output: Tensor, *, name: str) -> None:
-        run = sum(key.split(" (")[0] == name for key in found)
-        found[f"{name} ({run + 1})" if run else name] = output.detach()
+        runs[name] += 1
+        found[f"{name} ({runs[name]})" if runs[name] > 1 else name] = output.detach()
 
     def named(name: str):  # type: ignore[no-untyped-def]
         return lambda block, args, output: hook(block, args, output, name=name)

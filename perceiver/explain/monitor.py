@@ -21,7 +21,7 @@ from perceiver.adapters import Inputs
 from perceiver.explain.attention.passage import Weighed, following
 from perceiver.explain.attention.statistics import spectral_norms, statistics
 from perceiver.explain.latents import effective_rank, latents_by_depth
-from perceiver.explain.subject import at_rest
+from perceiver.rest import at_rest
 
 
 class AttentionMonitor(Callback):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from perceiver.explain.ablation import removable
-from perceiver.explain.attention.passage import Weighed, following
+from perceiver.adapters.presence import removable
+from perceiver.explain.attention.passage import Weighed, following, label, numbered
 from perceiver.explain.attention.statistics import statistics
 from perceiver.explain.examples import Examples, answers
 from perceiver.explain.faithfulness.diagnosis import Trial
@@ -107,12 +107,9 @@ def _look(subject: Subject, batch: Mapping[str, Tensor], entries: Sequence[Plain
     """Adds where each head of each read looked, mean over latents, and the mass by segment."""
     with following(subject.model) as passage, torch.no_grad():
         subject.scores(batch)
-    seen: list[str] = []
-    for call in passage().reads:
+    reads = passage().reads
+    for name, call in zip(numbered([label(call.layer) for call in reads]), reads, strict=True):
         found = statistics(Weighed(call))
-        earlier = seen.count(found.layer)
-        name = f"{found.layer} ({earlier + 1})" if earlier else found.layer
-        seen.append(found.layer)
         for row, entry in enumerate(entries):
             entry["mass"][name] = {segment: round(float(mass[row].mean()), 4) for segment, mass in found.mass.items() if float(mass[row].sum()) > 0}
             received = dict(zip(found.sizes, found.received[row].split(list(found.sizes.values()), -1), strict=True))

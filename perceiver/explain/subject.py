@@ -48,7 +48,6 @@ class Subject:
         datasets: Sequence[str] | None = None,
         classes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
     ) -> None:
-        self.module = model
         self.model: Any = model if isinstance(getattr(model, "inputs", None), Inputs) else getattr(model, "model", model)
         if not isinstance(getattr(self.model, "inputs", None), Inputs):
             raise ValueError(f"a report needs a model whose `inputs` are perceiver.Inputs, and {type(self.model).__name__} has none")
@@ -139,15 +138,3 @@ class Subject:
         """
         asked, started = self._rows, time.perf_counter()
         yield lambda: Price(round((self._rows - asked) / max(rows, 1), 2), round(time.perf_counter() - started, 3))
-
-
-@contextmanager
-def at_rest(module: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards as it was, part by part."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, was in training.items():
-            part.training = was

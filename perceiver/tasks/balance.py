@@ -12,8 +12,7 @@ Letters: b batch, k classes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -25,6 +24,7 @@ from torch.optim import Optimizer
 
 from perceiver.adapters import Inputs
 from perceiver.adapters.presence import presence, without_all
+from perceiver.rest import at_rest
 from perceiver.tasks.task import Batch
 
 
@@ -130,7 +130,7 @@ class BalanceModalities(Callback):
     def scores(self, trainer: L.Trainer, task: Any) -> dict[str, float]:
         """How well each compared modality answers alone, on the rows of all ranks; only those that some row has."""
         found = {}
-        with torch.no_grad(), trainer.precision_plugin.forward_context(), resting(task):
+        with torch.no_grad(), trainer.precision_plugin.forward_context(), at_rest(task):
             for name in self.compared(task):
                 rows, batch = self._alone(task, name)
                 right = probability_of_target(task, batch, rows) if rows.any() else torch.zeros(0, device=task.device)
@@ -163,15 +163,3 @@ def own_weights(model: Any, modality: str) -> list[nn.Parameter]:
 def probability_of_target(task: Any, batch: Batch, rows: Bool[Tensor, " b"]) -> Float[Tensor, " r"]:
     """The probability of the right class of some rows."""
     return task.probabilities(batch)[rows].gather(1, batch["target"][rows, None])[:, 0]
-
-
-@contextmanager
-def resting(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; behind it, every module is in the mode that it was in."""
-    modes = [(one, one.training) for one in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for one, mode in modes:
-            one.training = mode

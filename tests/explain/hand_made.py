@@ -72,7 +72,7 @@ def every_pair(times: int) -> list[tuple[int, ...]]:
 
 def examples(rows: Sequence[dict[str, Tensor]], names: Sequence[str], batch_size: int = 100) -> Examples:
     spare = next((row for row in rows if any(name in row for name in names)), {})
-    return Examples(tuple(rows), tuple(names), (), "toy", None, spare, batch_size)
+    return Examples(tuple(rows), tuple(names), (), "toy", spare, batch_size)
 
 
 def subject(names: Sequence[str], logits: Callable[[Beliefs], Tensor], **options: int) -> Subject:

@@ -8,7 +8,8 @@ from torch import nn
 from perceiver.explain.attention.combination import partners
 from perceiver.explain.examples import answers, gather
 from perceiver.explain.pieces import attendable, keeping, tokens_of
-from perceiver.explain.subject import Subject, at_rest
+from perceiver.explain.subject import Subject
+from perceiver.rest import at_rest
 from perceiver.tasks import Classification
 
 TABLE = presence_table([7, 2, 5, 4, 3])

@@ -132,12 +132,12 @@ def test_each_row_is_asked_once_for_each_set_that_it_has():
     asked, some = xor_world()
     rows = [{key: value for key, value in row.items() if key != "b" or place % 3} for place, row in enumerate(some.rows)]
     asked.learn_classes(next(iter(some.batches()))[0])
-    asked.module.asked = 0
+    asked.model.asked = 0
     found = coalitions(asked, examples(rows, "ab"))
     have = sum("b" in row for row in rows)
     spare = 1  # beside rows with nothing
-    assert asked.module.asked == (44 + spare) + 44 + (have + 0) + have
-    assert found.price.passes == pytest.approx(asked.module.asked / 44, abs=0.01)
+    assert asked.model.asked == (44 + spare) + 44 + (have + 0) + have
+    assert found.price.passes == pytest.approx(asked.model.asked / 44, abs=0.01)
     lack = ~found.present["b"]
     assert torch.equal(found.log_probabilities[frozenset("ab")][lack], found.log_probabilities[frozenset("a")][lack])
     assert torch.equal(found.log_probabilities[frozenset("b")][lack], found.log_probabilities[frozenset()][lack])

@@ -65,7 +65,7 @@ def diagnose(subject: Subject, examples: Mapping[str, Examples], found: Mapping[
             measures += masses(dataset, one, twin)
             measures.append(dependence(dataset, one, twin))
         measures += moved(subject, some, [one for one, _ in mine.reads])
-        measures += soft_gap(subject, some, list(dict.fromkeys(one.layer.split(" (")[0] for one, _ in mine.reads)))
+        measures += soft_gap(subject, some, list(dict.fromkeys(one.module for one, _ in mine.reads)))
     gaps = [measure for measure in measures if measure.name == "soft gap" and measure.value is not None and measure.of["layer"] == "reads"]
     verdict: Verdict = "not applicable" if not gaps else "ok" if any(gap.verdict == "ok" for gap in gaps) else "warning"
     return Diagnosis(KEY, TITLE, verdict, _sentence(measures, gaps), tuple(measures))

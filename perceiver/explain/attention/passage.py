@@ -6,7 +6,7 @@ large input is ever held.
 Letters: b rows, h heads, n queries (latents, or output queries), m keys, e head width, w head width of values.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +34,11 @@ def kind_of(call: Call) -> Kind:
 def label(layer: str) -> str:
     """How tables and pages call an attention layer."""
     return layer.removeprefix("model.").removesuffix(".attention")
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The same names, from the second time on with the number of the time: a, a (2), a (3)."""
+    return [f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name for place, name in enumerate(names)]
 
 
 class Weighed:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from perceiver.attention import Attention
 from perceiver.explain.attention.intervention import added
-from perceiver.explain.attention.passage import Weighed, following, kind_of, label
+from perceiver.explain.attention.passage import Weighed, following, kind_of, label, numbered
 from perceiver.explain.attention.statistics import MOST, Statistics, coverage, statistics
 from perceiver.explain.examples import Examples
 from perceiver.explain.subject import Subject
@@ -25,13 +25,15 @@ class LayerSurvey:
     """Of one call of a layer, over all rows.
 
     Attributes:
-        layer: its name; a second call of the same layer has a number behind it.
+        layer: its name for people; a second call of the same layer has a number behind it.
+        module: its name in the model.
         kind: read, self or answer.
         attention: the layer itself.
         parts: what each batch gave; read by the properties.
     """
 
     layer: str
+    module: str
     kind: str
     attention: Attention
     parts: list[Statistics] = field(default_factory=list)
@@ -144,10 +146,8 @@ def survey(subject: Subject, examples: Examples, twin: nn.Module | None = None) 
             ask(batch)
         calls = passage().calls
         if not found:
-            names = [label(call.layer) for call in calls]
-            for number, call in enumerate(calls):
-                earlier = names[:number].count(names[number])
-                found.append(LayerSurvey(names[number] + (f" ({earlier + 1})" if earlier else ""), kind_of(call), call.attention))
+            names = numbered([label(call.layer) for call in calls])
+            found = [LayerSurvey(name, call.layer, kind_of(call), call.attention) for name, call in zip(names, calls, strict=True)]
         for mine, call in zip(found, calls, strict=True):
             mine.parts.append(statistics(Weighed(call, MOST), count))
     return found

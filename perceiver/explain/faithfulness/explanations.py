@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceiver.explain.attention.flow import GRADIENT, ROLLOUT, VALUE_NORM, Way, relevance
 from perceiver.explain.attention.gradients import integrated_gradients
-from perceiver.explain.attention.passage import Passage, Weighed, following, label
+from perceiver.explain.attention.passage import Passage, Weighed, following, label, numbered
 from perceiver.explain.attention.statistics import statistics
 from perceiver.explain.subject import Batch, Subject
 
@@ -71,11 +71,11 @@ def split(received: Float[Tensor, "b _"], sizes: Mapping[str, int], subject: Sub
 
 def explanations(passage: Passage) -> list[Explanation]:
     """All that there are for a model whose passage can be followed: the attention of each read by itself, three flows, and a gradient."""
-    reads = [label(call.layer) for call in passage.reads]
-    found = []
-    for number, name in enumerate(reads):
-        times = f", time {reads[: number + 1].count(name)}" if reads.count(name) > 1 else ""
-        found.append(Explanation(f"attention {number + 1}", f"Attention of read {number + 1} ({name}{times})", partial(attention_of, number)))
+    names = numbered([label(call.layer) for call in passage.reads])
+    found = [
+        Explanation(f"attention {number + 1}", f"Attention of read {number + 1} ({name})", partial(attention_of, number))
+        for number, name in enumerate(names)
+    ]
     return [
         *found,
         Explanation("rollout", "Attention rollout", partial(followed, ROLLOUT)),

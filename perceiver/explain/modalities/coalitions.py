@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from perceiver.explain.ablation import removable
+from perceiver.adapters.presence import removable
 from perceiver.explain.examples import Examples, answers
 from perceiver.explain.measure import Measure, Price, not_applicable
 from perceiver.explain.right import right, unlabelled
