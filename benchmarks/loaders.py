@@ -87,7 +87,7 @@ def training_rows_per_second(seconds: float) -> float:
     for _ in range(ROUNDS):
         began, steps = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds / ROUNDS or not steps:
-            task.loss(batch).backward()
+            task.train_loss(batch).backward()
             optimizer.step()
             optimizer.zero_grad()
             steps += 1

@@ -12,6 +12,7 @@ from argparse import ArgumentError
 from typing import Any
 
 from perceiver.commands import COMMANDS
+from perceiver.guards import EXIT_PREEMPTED, Preempted
 from perceiver.lightning_cli import PerceiverCLI
 from perceiver.reason import reason
 
@@ -44,7 +45,8 @@ def run(args: Any) -> None:
 def main(args: Any = None) -> int:
     """Runs the command line.
 
-    A refused input is one line on stderr and exit code 2; set PERCEIVER_TRACEBACK=1 to see where it was raised.
+    A refused input, and what stops a training, is one line on stderr and exit code 2; set PERCEIVER_TRACEBACK=1 to see where it was raised. A
+    training that was asked to end (SIGTERM) has saved itself, and the exit code is 75.
     """
     quieten()
     if os.environ.get("PERCEIVER_TRACEBACK"):
@@ -52,7 +54,10 @@ def main(args: Any = None) -> int:
         return 0
     try:
         run(args)
-    except (ArgumentError, ValueError, OSError) as error:
+    except Preempted as ended:
+        print(ended, file=sys.stderr)
+        return EXIT_PREEMPTED
+    except (ArgumentError, ValueError, OSError, MemoryError) as error:
         print(f"error: {reason(error)}", file=sys.stderr)
         return 2
     return 0

@@ -6,6 +6,7 @@ run saved); only `fit` writes `config.yaml`; an optimizer that is asked for has 
 
 import inspect
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
+from perceiver import checkpoints
 from perceiver.attention import Attention
 from perceiver.explain import ModalityReport
 from perceiver.fixed_attention import ConstantAttention, UniformAttention
-from perceiver.resume import LogTrueStep, RandomState, WholeCheckpoints
+from perceiver.guards import ExplainOutOfMemory, SaveWhenPreempted, StopNonFinite, guards
+from perceiver.resume import WholeCheckpoints
 from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
 
@@ -75,9 +78,15 @@ class PerceiverCLI(LightningCLI):
         """The folder of this run."""
         return RunFolder(self._get(self.config, "run_dir"))
 
-    @rank_zero_only
     def before_instantiate_classes(self) -> None:
-        """Makes the run folder ready before anything is built, in one of the processes that train."""
+        """Makes the run folder ready before anything is built, and finds the checkpoint that a fit goes on from."""
+        self.prepare_run_folder()
+        if self.subcommand == "fit" and (asked := self._get(self.config, "ckpt_path")):
+            self.config[self.subcommand].ckpt_path = str(checkpoints.resumable(Path(asked)))
+
+    @rank_zero_only
+    def prepare_run_folder(self) -> None:
+        """Makes the run folder ready, in one of the processes that train."""
         fresh = self.subcommand == "fit" and not self._get(self.config, "ckpt_path")
         if fresh and (aside := self.run_folder.set_aside()):
             rank_zero_info(f"what an earlier run left in {self.run_folder.path} is now in {aside}")
@@ -90,11 +99,12 @@ class PerceiverCLI(LightningCLI):
             kwargs["logger"] = RunLogger(folder) if self.subcommand == "fit" else False
         callbacks = list(config["callbacks"] or [])
         if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            callbacks += checkpoints(folder, self.model, self._get(self.config, "save_every"))
+            callbacks += checkpoint_callbacks(folder, self.model, self._get(self.config, "save_every"))
         if not config["plugins"]:
             kwargs["plugins"] = [WholeCheckpoints()]
         self.timer = Timer()
-        callbacks += [self.timer, LogTrueStep(), RandomState()]
+        callbacks.append(self.timer)
+        callbacks += [guard for guard in guards(folder.checkpoints / "last.ckpt") if not any(type(guard) is type(one) for one in callbacks)]
         return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=callbacks, **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -149,7 +159,8 @@ class PerceiverCLI(LightningCLI):
             enable_progress_bar=self.trainer.progress_bar_callback is not None,
             default_root_dir=str(folder.path),
             logger=RunLogger(folder),
-            callbacks=[*checkpoints(folder, task), timer],
+            callbacks=[*checkpoint_callbacks(folder, task), timer, StopNonFinite(), SaveWhenPreempted(None), ExplainOutOfMemory()],
+            plugins=[WholeCheckpoints()],
             num_sanity_val_steps=0,
             enable_model_summary=False,
         )
@@ -178,7 +189,7 @@ def tasks_of(data: LightningDataModule) -> dict[str, Any]:
     return getattr(data, "tasks", {})
 
 
-def checkpoints(folder: RunFolder, task: LightningModule, save_every: int | None = None) -> list[ModelCheckpoint]:
+def checkpoint_callbacks(folder: RunFolder, task: LightningModule, save_every: int | None = None) -> list[ModelCheckpoint]:
     """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch and every so many steps."""
     monitor, mode = getattr(task, "monitor", ("val/loss", "min"))
     found = [

@@ -4,20 +4,18 @@
 no model. Folders in the format of transformers are read with the same functions (`perceiver.pretrained`).
 """
 
-import hashlib
 import json
 import os
-import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from perceiver.checkpoints import single_file
+from perceiver.checkpoints.manifest import checksum
 from perceiver.description import build, describe
 from perceiver.weights import check_same_weights
 
@@ -106,23 +104,23 @@ def read_weights(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise ValueError(f"{folder} has neither {WEIGHTS} nor {PICKLED}")
     if sha256 is not None and checksum(file) != sha256:
         raise ValueError(f"{file} is damaged: its SHA-256 is not the one in {CONFIG}. Fetch or write it again")
-    with reading(file):
-        weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    weights = load_safetensors(file) if file.suffix == ".safetensors" else single_file.load_file(file)
     if not isinstance(weights, Mapping) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
         raise ValueError(f"{file} holds something other than tensors by name")
     check_finite(weights, file)
     return dict(weights)
 
 
-@contextmanager
-def reading(file: Path) -> Iterator[None]:
-    """Whatever goes wrong while a file of weights is read is a ValueError that names it."""
+def load_safetensors(file: Path) -> dict[str, Tensor]:
+    """Tensors by name.
+
+    Raises:
+        ValueError: when the file is damaged.
+    """
     try:
-        yield
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{file} is damaged, or holds more than weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def check_finite(weights: Mapping[str, Tensor], file: Path) -> None:
@@ -149,9 +147,3 @@ def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]
     part = folder / f"{CONFIG}.part"
     part.write_text(json.dumps(summed, indent=2, allow_nan=False) + "\n")
     os.replace(part, folder / CONFIG)
-
-
-def checksum(file: Path) -> str:
-    """The SHA-256 of a file."""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

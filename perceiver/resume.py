@@ -5,16 +5,18 @@ missing is here: the random numbers of the model, a count of steps that is right
 whole whenever the process dies, and a log in which no step stands twice.
 """
 
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from perceiver import checkpoints
+from perceiver.checkpoints.content import pack
 
 State = dict[str, Any]
 
@@ -90,16 +92,51 @@ class LogTrueStep(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, and renames it when it is whole: a process that is killed leaves the one before."""
+class WholeCheckpoints(CheckpointIO):
+    """Gives Lightning the checkpoints of `perceiver.checkpoints`: folders that are complete or not there, and hold nothing that is run.
+
+    Files that Lightning wrote by itself are read, too.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Saves to a local file."""
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.part")
-        with open(part, "wb") as opened:
-            torch.save(checkpoint, opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(part, file)
+        """Writes a checkpoint, verifies it, and puts it in its place; the one that was there is kept beside it.
+
+        Raises:
+            OSError: when it cannot be written; what is there stays.
+            ValueError: when something in it could only be kept as a pickle.
+        """
+        checkpoints.save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a checkpoint, all of it verified before; its tensors are on the CPU, and nothing but tensors and plain data is read in any case.
+
+        Raises:
+            ValueError: when there is none, it is an address, or it is damaged, naming the file.
+        """
+        return checkpoints.read(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Removes a checkpoint, and the one before it."""
+        checkpoints.remove(Path(path))
+
+
+class RoomForCheckpoints(Callback):
+    """Finds out before the first step whether checkpoints can be written: the folders take files, there is room, and nothing would be a pickle."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks for each folder that a checkpoint is to go to.
+
+        Raises:
+            OSError: when one cannot be written to, or has no room.
+            ValueError: when something would be saved that only a pickle can hold, naming where it stands.
+        """
+        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # by all ranks, as when it is saved
+        if not trainer.is_global_zero:
+            return
+        pack(content, {})
+        names: dict[Path, set[str]] = {}
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath:
+                names.setdefault(Path(callback.dirpath), set()).add(f"{callback.filename or 'last'}{callback.FILE_EXTENSION}")
+        for folder, kept in names.items():
+            checkpoints.check_room(folder, checkpoints.bytes_needed(pl_module), kept)

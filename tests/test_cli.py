@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import nn
 
+from perceiver import checkpoints
 from perceiver.cli import PerceiverCLI, main
 from perceiver.model_folder import save_model
 from perceiver.tasks import Classification
@@ -81,7 +82,7 @@ def test_a_fit_leaves_config_logs_results_checkpoints_table_and_report(fitted):
     assert "full model" in table and "control: mean_pool" in table and "control: late_fusion" in table
     assert "<html" in (fitted / "report.html").read_text()
     for name in ("best", "last"):
-        assert torch.load(fitted / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] in (2, 4)
+        assert checkpoints.read(fitted / "checkpoints" / f"{name}.ckpt")["global_step"] in (2, 4)
 
 
 def test_a_test_leaves_the_config_alone_and_the_config_trains_the_same_again(fitted, tmp_path):
@@ -94,7 +95,7 @@ def test_a_test_leaves_the_config_alone_and_the_config_trains_the_same_again(fit
 
 def test_a_checkpoint_gives_the_whole_task_back_without_a_configuration(fitted):
     task = Classification.load_from_checkpoint(fitted / "checkpoints/best.ckpt", weights_only=True)
-    saved = torch.load(fitted / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    saved = checkpoints.read(fitted / "checkpoints/best.ckpt")["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in task.state_dict().items())
     assert task.model.encoder.cross_attend == (0, 1)
 
@@ -106,7 +107,7 @@ def test_a_resumed_run_goes_on_in_the_same_folder(fitted, tmp_path):
     assert perceiver_command("fit", tmp_path / "run", "--controls", "{}", "--trainer.max_steps", "6", "--ckpt_path", last) == 0
     resumed = losses(tmp_path / "run")
     assert list(resumed) == [0, 1, 2, 3, 4, 5] and {step: resumed[step] for step in range(4)} == losses(fitted)
-    assert torch.load(last, weights_only=True)["global_step"] == 6
+    assert checkpoints.read(Path(last))["global_step"] == 6
 
 
 def test_a_second_run_moves_the_first_aside_and_another_seed_gives_other_losses(fitted, tmp_path):

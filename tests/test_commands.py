@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from builders import without_shape_checks
 
+from perceiver import checkpoints
 from perceiver.cli import main
 from perceiver.explain.figures import FIGURES, draw
 
@@ -73,14 +73,15 @@ def test_what_is_too_dear_is_left_out_and_says_so(run, capsys):
 def test_a_run_of_a_task_without_classes_is_refused_in_one_line(run, tmp_path, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
-    state = torch.load(broken / "checkpoints" / "best.ckpt", weights_only=True)
+    best = broken / "checkpoints" / "best.ckpt"
+    state = checkpoints.read(best)
     state["state_dict"].pop("model.head.weight")
-    torch.save(state, broken / "checkpoints" / "best.ckpt")
+    checkpoints.save(state, best)
     assert main(["explain", str(broken)]) == 2
     assert "another model" in capsys.readouterr().err
-    (broken / "checkpoints" / "best.ckpt").write_bytes(b"no checkpoint")
+    (best / "weights.safetensors").write_bytes(b"no checkpoint")
     assert main(["explain", str(broken)]) == 2
-    assert "best.ckpt is damaged" in capsys.readouterr().err
+    assert "best.ckpt/weights.safetensors has 13 bytes" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_or_has_no_checkpoint_is_refused_at_once(tmp_path, capsys):

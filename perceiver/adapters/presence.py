@@ -1,4 +1,4 @@
-"""Presence: which rows of a batch have a modality, and the same batch without it, or with nothing else."""
+"""Presence: which rows of a batch have a modality, the same batch without it, and some of its rows."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -45,3 +45,24 @@ def without_all(batch: Mapping[str, Tensor], modalities: Iterable[str]) -> dict[
         if modality in batch or f"{modality}_present" in batch:
             batch = without(batch, modality)
     return dict(batch)
+
+
+def row_count(batch: Mapping[str, Tensor]) -> int:
+    """Rows of a batch: that of its presence vectors, or of its entries where there are none; 0 for a batch without either."""
+    present = [len(value) for key, value in batch.items() if key.endswith("_present")]
+    return present[0] if present else max((len(value) for value in batch.values() if value.ndim), default=0)
+
+
+def some_rows(batch: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    """Some rows of a batch, with the entries of the modalities that they have; what does not belong to rows stays as it is."""
+    size = row_count(batch)
+    found = dict(batch)
+    for key, value in batch.items():
+        modality = next((key.removesuffix(suffix) for suffix in SUFFIXES[1:] if key.endswith(suffix) and key.removesuffix(suffix) in batch), key)
+        present = batch.get(f"{modality}_present")
+        if present is not None and modality in batch and key != f"{modality}_present" and len(batch[modality]) == int(present.sum()) != size:
+            start = int(present[: rows.start or 0].sum())
+            found[key] = value[start : start + int(present[rows].sum())]
+        elif value.ndim and len(value) == size:
+            found[key] = value[rows]
+    return found

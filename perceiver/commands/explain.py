@@ -62,7 +62,7 @@ def check_run(folder: RunFolder) -> Path:
     """
     if not (folder.path / "config.yaml").is_file():
         raise ValueError(f"{folder.path} has no config.yaml: give the folder of a run, such as runs/quickstart after `perceiver fit`")
-    found = [file for name in ("best.ckpt", "last.ckpt") if (file := folder.checkpoints / name).is_file()]
+    found = [file for name in ("best.ckpt", "last.ckpt") if (file := folder.checkpoints / name).exists()]
     if not found:
         raise ValueError(f"{folder.path} has no checkpoint in {folder.checkpoints.name}/: train it first, or wait for its first validation")
     return found[0]
@@ -76,7 +76,7 @@ def trained(folder: RunFolder, weights: Path) -> tuple[Any, Any]:
     """
     import torch
 
-    from perceiver.model_folder import reading
+    from perceiver import checkpoints
     from perceiver.recipe import build_recipe
     from perceiver.weights import check_same_weights
 
@@ -84,8 +84,7 @@ def trained(folder: RunFolder, weights: Path) -> tuple[Any, Any]:
     task, data = build_recipe(folder.path / "config.yaml")
     if task.fine_tuning is not None:
         task.fine_tuning.prepare(task.model)  # a checkpoint may hold what it adds
-    with reading(weights):
-        state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
+    state = checkpoints.read(weights).get("state_dict", {})
     check_same_weights(task.state_dict(), state)
     task.load_state_dict(state)
     return task.to("cuda" if torch.cuda.is_available() else "cpu").eval(), data

@@ -238,6 +238,13 @@ class Quickstart(L.LightningDataModule):
         self._loaders.append(loader)
         return loader
 
+    def names(self, step: int) -> list[str]:
+        """The rows that this rank takes at a step of training, for messages."""
+        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        mine = self.batch_size // world_size
+        first = step * self.batch_size + rank * mine
+        return [f"row {number} (asked for {self.turns[number % len(self.turns)]})" for number in range(first, first + mine)]
+
     def teardown(self, stage: str) -> None:
         """Ends the data workers of a stage."""
         for loader in self._loaders:

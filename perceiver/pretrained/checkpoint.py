@@ -1,5 +1,6 @@
 """Checkpoints of a training as models, and models as checkpoints."""
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perceiver import checkpoints
 from perceiver.description import build, describe
-from perceiver.model_folder import check_finite, reading
+from perceiver.model_folder import check_finite
 from perceiver.weights import check_same_weights
 
 PREFIX = "model."  # under which a task keeps its model
@@ -29,7 +31,7 @@ def load_checkpoint(file: str | Path) -> nn.Module:
     Raises:
         ValueError: when it cannot be read, or does not say what its model was built with.
     """
-    content = read(Path(file))
+    content = checkpoints.read(Path(file))
     if DESCRIPTION not in content:
         raise ValueError(
             f"{file} does not say what its model was built with: it has code of its own, or is older than that. "
@@ -48,7 +50,7 @@ def load_checkpoint(file: str | Path) -> nn.Module:
 
 
 def save_checkpoint(model: nn.Module, file: str | Path) -> None:
-    """Writes a model as a checkpoint that `validate`, `test` and `predict` take as `--ckpt_path`. It holds no training that could be resumed."""
+    """Writes a model as a checkpoint in one file, that `test` and `predict` take as `--ckpt_path`. It holds no training that could be resumed."""
     content = {
         "epoch": 0,
         "global_step": 0,
@@ -56,20 +58,9 @@ def save_checkpoint(model: nn.Module, file: str | Path) -> None:
         "state_dict": {f"{PREFIX}{name}": weight for name, weight in model.state_dict().items()},
         **described(model),
     }
-    torch.save(content, file)
-
-
-def read(file: Path) -> dict[str, Any]:
-    """The content of a checkpoint: plain data and tensors.
-
-    Raises:
-        ValueError: when it is not there, damaged, or holds anything else.
-    """
-    if not file.is_file():
-        raise ValueError(f"there is no checkpoint {file}")
-    with reading(file):
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    return content if isinstance(content, dict) else {}
+    part = Path(f"{file}.part")
+    torch.save(content, part)
+    os.replace(part, file)
 
 
 def weights_of(content: dict[str, Any], file: Path) -> dict[str, Tensor]:

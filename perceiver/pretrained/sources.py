@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from perceiver import checkpoints
 from perceiver.hub import fetch
 from perceiver.model_folder import FORMAT, read_config, read_weights
-from perceiver.pretrained.checkpoint import read, weights_of
+from perceiver.pretrained.checkpoint import weights_of
 from perceiver.pretrained.config import PublishedConfig
 from perceiver.pretrained.published import from_published
 
@@ -25,7 +26,7 @@ def source_weights(source: str | Path, semantics: str = "hf", **options: Any) ->
         ValueError: when there is no such source, it is damaged, or holds more than weights and plain data.
     """
     if (file := Path(source)).suffix == ".ckpt":
-        return weights_of(read(file), file)
+        return weights_of(checkpoints.read(file), file)
     folder = fetch(source, **options)
     content = read_config(folder)
     if content.get("format") == FORMAT:

@@ -7,6 +7,7 @@ from perceiver.tasks.fine_tuning import FineTuning
 from perceiver.tasks.flow_estimation import FlowEstimation
 from perceiver.tasks.lora import LoRA
 from perceiver.tasks.masked_language import MaskedLanguage
+from perceiver.tasks.micro_batches import MicroBatches
 from perceiver.tasks.multitask import Multitask
 from perceiver.tasks.objectives import OBJECTIVES, ClassObjective, MaskedBytesObjective, Objective
 from perceiver.tasks.optim import param_groups, warmup_cosine
@@ -24,6 +25,7 @@ __all__ = [
     "LoRA",
     "MaskedBytesObjective",
     "MaskedLanguage",
+    "MicroBatches",
     "Multitask",
     "Objective",
     "Task",

@@ -96,12 +96,11 @@ class Autoencoding(Task):
         patches = batch[name][..., 0].unflatten(1, (self.model.queries[name].num_places, -1))
         return patches[:, places[name]].flatten(1)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The weighted sum of the losses at some places."""
+    def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """The weighted sum of the losses at some places. In micro-batches, rows with and without a label count alike."""
         losses = self.losses(batch, self.draw())
-        total = self.total(losses)
-        self.log_dict({"train/loss": total} | {f"train/loss/{name}": loss for name, loss in losses.items()}, batch_size=1)
-        return total
+        self.log_dict({f"train/loss/{name}": loss for name, loss in losses.items()}, batch_size=1)
+        return self.total(losses)
 
     def evaluate(self, stage: str, batch: Batch) -> None:
         """Logs loss, signal-to-noise ratios and accuracy."""

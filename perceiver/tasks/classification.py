@@ -112,11 +112,13 @@ class Classification(Task):
             return losses.mean()
         return losses.masked_fill(~batch["target_mask"], 0).sum() / batch["target_mask"].sum().clamp_min(1)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        loss = self.loss(self(batch), batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["target"]))
-        return loss
+    def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss of a batch as the model names its rows."""
+        return self.loss(self(batch), batch)
+
+    def count(self, batch: Batch) -> Tensor:
+        """Rows that have a target."""
+        return batch["target_mask"].sum() if "target_mask" in batch else super().count(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The most likely class of each row, and the probabilities of all."""

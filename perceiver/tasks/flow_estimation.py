@@ -47,11 +47,13 @@ class FlowEstimation(Task):
             raise ValueError(f"flow of {tuple(true.shape)} for frames whose flow has {tuple(found.shape)}: give (pairs, rows, columns, 2)")
         return mean_length(found - true, batch.get("flow_valid"))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The error of one batch."""
-        loss = self.end_point_error(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["flow"]))
-        return loss
+        return self.end_point_error(batch)
+
+    def count(self, batch: Batch) -> Tensor:
+        """Pixels whose movement is known."""
+        return batch["flow_valid"].sum() if "flow_valid" in batch else super().count(batch)
 
     def evaluate(self, stage: str, batch: Batch) -> None:
         """Logs the error of one batch, and beside it the error of whoever says that nothing moves."""

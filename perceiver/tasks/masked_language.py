@@ -46,16 +46,14 @@ class MaskedLanguage(Task):
         places = target != PAD
         return scores[:, : target.shape[1]][places].float(), target[places]
 
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+    def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean over the masked bytes, in nats; zero when there are none."""
         scores, target = self.asked(batch)
         return F.cross_entropy(scores, target, reduction="sum") / max(len(target), 1)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        loss = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        return loss
+    def count(self, batch: Batch) -> Tensor:
+        """Masked bytes."""
+        return (batch["text_target"] != PAD).sum()
 
     def evaluate(self, stage: str, batch: Batch) -> None:
         """Logs loss in nats, and share of right bytes."""

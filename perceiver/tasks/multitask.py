@@ -116,17 +116,15 @@ class Multitask(Task):
         """The dataset number of each row."""
         return batch["dataset"] if "dataset" in batch else torch.zeros(size, dtype=torch.long, device=self.device)
 
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+    def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean of what the rows that count are trained on; zero when none does."""
         (losses,) = self._by_row(batch, 1, lambda one, output, rows: (one.train_loss(output, batch, rows),))
         counts = counted(batch, losses)
         return losses.masked_fill(~counts, 0).sum() / counts.sum().clamp_min(1)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        loss = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        return loss
+    def count(self, batch: Batch) -> Tensor:
+        """Rows that count."""
+        return batch["target_mask"].sum() if "target_mask" in batch else super().count(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The outputs of each task, and the dataset of each row."""

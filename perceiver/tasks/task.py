@@ -1,19 +1,26 @@
 """What all tasks have in common: an optimizer and its schedule, a start from other weights, and what of the model learns."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from jaxtyping import Float
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from perceiver import checkpoints
+from perceiver.adapters.presence import row_count
 from perceiver.pretrained.checkpoint import described
 from perceiver.pretrained.init_from import InitFrom
 from perceiver.tasks.fine_tuning import FineTuning
+from perceiver.tasks.micro_batches import MicroBatches
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.weights import check_same_weights
 
@@ -26,7 +33,7 @@ def objects(*others: str) -> list[str] | None:
     Built from a configuration, a checkpoint holds that configuration, which builds the model again; built in Python,
     the model is an object, and a checkpoint holds no objects.
     """
-    return ["model", "optimizer", "init_from", "fine_tuning", *others] if _given_hyperparameters.get() is None else None
+    return ["model", "optimizer", "init_from", "fine_tuning", "micro_batches", *others] if _given_hyperparameters.get() is None else None
 
 
 class Task(L.LightningModule, ABC):
@@ -40,6 +47,7 @@ class Task(L.LightningModule, ABC):
         optimizer: from parameter groups to an optimizer, in place of AdamW with `learning_rate`.
         init_from: weights that the model starts from. A run that is resumed has its own.
         fine_tuning: which parts of the model learn, and how fast.
+        micro_batches: goes through each batch in parts, for memory that would not take it whole.
     """
 
     monitor = ("val/loss", "min")  # what the best checkpoint is chosen by
@@ -54,6 +62,7 @@ class Task(L.LightningModule, ABC):
         optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
         init_from: InitFrom | None = None,
         fine_tuning: FineTuning | None = None,
+        micro_batches: MicroBatches | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
@@ -63,12 +72,13 @@ class Task(L.LightningModule, ABC):
         self.optimizer = optimizer
         self.init_from = init_from
         self.fine_tuning = fine_tuning
+        self.micro_batches = micro_batches
         self._prepared = False
 
     @property
     def schedule(self) -> dict[str, Any]:
         """How it is trained, for another task that shall be trained alike."""
-        return {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "warmup_steps", "optimizer")}
+        return {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "warmup_steps", "optimizer", "micro_batches")}
 
     def setup(self, stage: str) -> None:
         """Loads the weights to start from, once, and says what became of each part; freezes what does not learn."""
@@ -80,6 +90,18 @@ class Task(L.LightningModule, ABC):
         if self.fine_tuning is not None and not self._prepared:
             self.fine_tuning.prepare(self.model)  # for a test, too: a checkpoint may hold what it adds
             self._prepared = True
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
+        """Lightning's, which also takes the folder of a checkpoint (`perceiver.checkpoints`). Nothing that stands in it is run.
+
+        Raises:
+            ValueError: when it is damaged, or an address.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoints.read(Path(checkpoint_path)), content)
+        content.seek(0)
+        return super().load_from_checkpoint(content, *args, **{**options, "weights_only": True})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the model was built with, so that `perceiver.from_pretrained` can read the checkpoint alone."""
@@ -93,6 +115,23 @@ class Task(L.LightningModule, ABC):
         """
         if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
             check_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        if self.micro_batches is None:
+            loss = self.train_loss(batch)
+        else:
+            loss = self.micro_batches(self, self.train_loss, self.count, batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        return loss
+
+    @abstractmethod
+    def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """What is learned from a batch: a mean over what `count` counts."""
+
+    def count(self, batch: Batch) -> Tensor:
+        """What the loss is the mean of: rows, where a task does not say otherwise."""
+        return torch.tensor(row_count(batch), device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Judges a batch of validation."""

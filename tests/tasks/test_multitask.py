@@ -71,7 +71,7 @@ def test_each_row_is_judged_by_its_own_task():
 
 def test_a_task_without_rows_in_a_batch_gets_no_gradient_and_the_encoder_gets_one_from_all():
     task, batch = multitask(), mixed_batch()
-    task.loss(rows_of(batch, [0, 3])).backward()
+    task.train_loss(rows_of(batch, [0, 3])).backward()
     found = gradients(task)
     assert any(name.startswith("model.readouts.small") for name in found)
     assert not any(name.startswith(("model.readouts.large", "model.readouts.bytes")) for name in found)
@@ -81,10 +81,10 @@ def test_a_task_without_rows_in_a_batch_gets_no_gradient_and_the_encoder_gets_on
 def test_a_row_that_counts_for_nothing_has_no_gradient():
     task, batch = multitask(), mixed_batch()
     batch["target_mask"] = torch.tensor([True, True, False, True, True])
-    task.loss(batch).backward()
+    task.train_loss(batch).backward()
     assert gradients(task)["model.readouts.large.head.weight"].abs().sum() == 0
     batch["target_mask"] = torch.zeros(ROWS, dtype=torch.bool)
-    assert task.loss(batch) == 0
+    assert task.train_loss(batch) == 0
 
 
 def test_probabilities_are_those_of_a_rows_own_classes():
@@ -143,7 +143,7 @@ def test_label_smoothing_is_for_training_alone():
     with torch.inference_mode():
         assert torch.equal(smooth.judge(batch)[0], plain.judge(batch)[0])
         expected = F.cross_entropy(smooth(batch)["a"][:, 0], batch["target"], label_smoothing=0.3)
-        assert torch.allclose(smooth.loss(batch), expected) and not torch.allclose(plain.loss(batch), expected)
+        assert torch.allclose(smooth.train_loss(batch), expected) and not torch.allclose(plain.train_loss(batch), expected)
 
 
 def test_a_model_refuses_a_second_task_of_the_same_name_other_widths_and_no_task_at_all():

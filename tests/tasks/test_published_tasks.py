@@ -83,7 +83,7 @@ def test_the_loss_on_masked_bytes_is_that_of_transformers():
     labels = torch.full((3, 29), -100)
     labels[:, :23] = batch["text_target"].masked_fill(batch["text_target"] == 0, -100)
     expected = theirs(inputs=batch["text"], attention_mask=batch["text_mask"].float(), labels=labels).loss
-    assert MaskedLanguage(model).loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert MaskedLanguage(model).train_loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_class_loss_is_that_of_transformers():
@@ -211,4 +211,4 @@ def test_places_that_are_not_there_are_refused(places):
 def test_a_text_that_is_too_long_is_refused():
     model, _ = rebuild(ours("language", reference("language")), {"max_length": 17})
     with pytest.raises(ValueError, match="longer than the table of 17|texts of 23 places"):
-        MaskedLanguage(model).loss(masked_texts())
+        MaskedLanguage(model).train_loss(masked_texts())

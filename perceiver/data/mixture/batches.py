@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from perceiver.data.augment import Augment
@@ -39,7 +40,7 @@ class Member:
     augment: Sequence[Augment] = ()
 
     def fetch(self, index: int, key: tuple[int, ...], bad: list[Report]) -> tuple[Row, int]:
-        """A row and its number. In place of one that cannot be decoded comes the next one that can; `bad` gets its name and the reason.
+        """A row and its number. In place of one that cannot be decoded, or holds NaN or infinity, comes the next good one; `bad` is told.
 
         Raises:
             ValueError: when too many in a row cannot.
@@ -49,13 +50,25 @@ class Member:
             draw = np.random.default_rng((*key, number))
             try:
                 row = self.rows.row(number, draw)
+                for augment in self.augment:
+                    row = augment(row, draw)
+                check_finite(row, self.rows.name(number))
             except BadSample as error:
                 bad.append((self.split, self.name, error.sample, error.reason))
                 continue
-            for augment in self.augment:
-                row = augment(row, draw)
             return row, number
         raise ValueError(f"{MOST_IN_A_ROW} samples in a row of dataset {self.name!r} cannot be decoded, the last one {bad[-1][2]}: {bad[-1][3]}")
+
+
+def check_finite(row: Row, sample: str) -> None:
+    """Refuses a row with a number that is none, which would spoil every weight it reaches.
+
+    Raises:
+        BadSample: naming the entry.
+    """
+    for entry, value in row.items():
+        if isinstance(value, torch.Tensor | np.ndarray) and not bool((numbers := torch.as_tensor(value)).isfinite().all()):
+            raise BadSample(sample, f"its {entry} holds {'NaN' if bool(numbers.isnan().any()) else 'infinity'}: mend it, or leave it out")
 
 
 class Batches(Dataset[dict[str, Any]], ABC):

@@ -178,6 +178,11 @@ class MixedDataModule(L.LightningDataModule):
         batches.draws(0)
         return self._loader(batches, Steps(partial(steps_done, self), self.steps_per_epoch))
 
+    def names(self, step: int) -> list[str]:
+        """The rows that this rank takes at a step of training, for messages."""
+        rank, world_size = self._rank()
+        return TrainBatches(self.members("train"), self.entries, self.ragged, self.mixture(), rank=rank, world_size=world_size).names(step)
+
     def val_dataloader(self) -> MixtureLoader:
         """All validation rows."""
         return self._eval_loader("val")

@@ -1,5 +1,6 @@
 """The loader of a mixture: items in the order of the steps, from wherever training stands, and errors that say which rows they meet."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,7 @@ class MixtureLoader:
             timeout=timeout if num_workers else 0,
             pin_memory=pin_memory,
             generator=torch.Generator(),
+            worker_init_fn=stay_until_told,
         )
 
     def __len__(self) -> int:
@@ -97,8 +99,7 @@ class MixtureLoader:
                 told = str(error).splitlines()[0].rstrip(".")
                 if not told.startswith("DataLoader"):
                     raise
-                # A hung worker never ends by itself: torch waits five seconds for it, and then ends it.
-                getattr(batches, "_shutdown_workers", lambda: None)()
+                end_workers(batches)
                 raise WorkerLost(f"{told}, while batch {item} was waited for{self._rows_of(item)}") from error
             yield batch
 
@@ -108,7 +109,7 @@ class MixtureLoader:
 
     def close(self) -> None:
         """Ends the workers. Left to the garbage collector they take five seconds each."""
-        getattr(self.loader._iterator, "_shutdown_workers", lambda: None)()
+        end_workers(self.loader._iterator)
         self.loader._iterator = None
 
     def state_dict(self) -> dict[str, int]:
@@ -117,6 +118,21 @@ class MixtureLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Nothing to do; see `state_dict`."""
+
+
+def stay_until_told(worker: int) -> None:
+    """Lets a data worker outlive a SIGTERM that went to all processes of a run: the step that is under way is still finished, with its batches."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def end_workers(batches: Any) -> None:
+    """Ends the workers of an iterator, if it has any. Torch asks them, and waits five seconds; one that hangs, and takes no SIGTERM, is killed."""
+    workers = getattr(batches, "_workers", [])
+    getattr(batches, "_shutdown_workers", lambda: None)()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def as_it_is(batch: Any) -> Any:
