@@ -52,7 +52,7 @@ def test_a_run_is_explained_from_its_folder_and_says_what_it_will_cost(run, caps
     place = run / "explanation"
     assert {"report.html", "report.json", "summary.txt", "figures"} == {file.name for file in place.iterdir()}
     data = json.loads((place / "report.json").read_text())
-    assert data["title"] == "Small" and data["rows"] == {"all together": 12, "written": 12, "spoken": 12, "sum": 12, "same": 12}
+    assert data["title"] == "Small" and data["rows"] == {"all kinds": 12, "written": 12, "spoken": 12, "sum": 12, "same": 12}
     drawn = {file.name for file in (place / "figures").iterdir()}
     assert drawn == {f"{name}.{kind}" for name in FIGURES if name != "ladder" for kind in ("svg", "pdf")}
 

@@ -32,7 +32,7 @@ def seal(folder: Path, names: Sequence[str], step: int) -> None:
     """Writes the manifest of files that are complete and on disk."""
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": checksum(folder / name)} for name in names}
     content = {"format": FORMAT, "version": VERSION, "step": step, "files": files}
-    write_text(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
+    write_text(folder / MANIFEST, json.dumps(content | {"sha256": sum_of(content)}, indent=2) + "\n")
     sync(folder)
 
 
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise Damaged(f"{file} has {file.stat().st_size:,} bytes, and a manifest at most {MOST_BYTES:,}")
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
-        version, step = content["version"], content["step"]
+        own, version, step = content.pop("sha256"), content["version"], content["step"]
         files = {name: (said["bytes"], said["sha256"]) for name, said in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{file} is damaged: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
@@ -57,6 +57,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise Damaged(f"{file} is of another format: {str(content.get('format'))[:100]!r}, and this is {FORMAT!r}")
     if version > VERSION:
         raise Damaged(f"{file} has version {version}, and this library reads up to {VERSION}: update perceiver-lightning")
+    if own != sum_of(content):
+        raise Damaged(f"{file} is damaged: its own SHA-256 is not the one that it says")
     for name, (size, sha256) in files.items():
         # A name with a folder in it would read, and have its sum compared with, a file elsewhere.
         if Path(name).name != name or name in ("", ".", "..", MANIFEST) or not isinstance(size, int) or not isinstance(sha256, str):
@@ -80,6 +82,11 @@ def verify(folder: Path) -> Manifest:
         if checksum(file) != sha256:
             raise Damaged(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}")
     return manifest
+
+
+def sum_of(content: dict[str, Any]) -> str:
+    """The SHA-256 of what a manifest says."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def checksum(file: Path) -> str:

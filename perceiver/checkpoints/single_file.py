@@ -1,6 +1,7 @@
 """Checkpoints in one file, as `torch.save` and Lightning alone write them: read without running what stands in them, and refused where they lie."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ def load_file(file: Path) -> Any:
     """
     check_sizes(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles in other protocols, which are refused or read all the same
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Damaged(f"{file} is damaged, or holds more than weights and plain data: {told}") from error

@@ -34,7 +34,7 @@ from perceiver.explain.views import Plain, view_of
 from perceiver.explain.wording import listed
 from perceiver.rest import at_rest
 
-TOGETHER = "all together"
+TOGETHER = "all kinds"
 VIEW = (modalities.diagnosis.KEY, modalities.diagnosis.TITLE)
 PREDICTION = (calibration.diagnosis.KEY, calibration.diagnosis.TITLE)
 
