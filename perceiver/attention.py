@@ -56,6 +56,8 @@ class Attention(Described):
         ValueError: when the heads do not divide the widths.
     """
 
+    reads_parts = True  # large grids without their tokens; not where scores are no sum of what the parts of a key add
+
     def __init__(
         self,
         dim: int,
@@ -146,7 +148,7 @@ class Attention(Described):
 
     def _apart(self, context: Mapping[str, Tokens], rotate: Rotate | None) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
         """The segments that are read in parts, and the others. What is dropped, or turned, one by one must be there one by one."""
-        joined = rotate is not None or (self.training and self.dropout > 0) or _drops(self.to_k) or _drops(self.to_v)
+        joined = not self.reads_parts or rotate is not None or (self.training and self.dropout > 0) or _drops(self.to_k) or _drops(self.to_v)
         grids = {} if joined else {name: tokens for name, tokens in context.items() if tokens.in_parts}
         return grids, {name: tokens for name, tokens in context.items() if name not in grids}
 

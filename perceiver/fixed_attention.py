@@ -13,8 +13,6 @@ What a query may attend to still depends on the row: on what it has, and on mask
 Letters: b batch, h heads, n queries, m context tokens, d query width, e width of all heads' queries and keys, w head width of values.
 """
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -40,6 +38,8 @@ class UniformAttention(Attention):
         ValueError: when the heads do not divide the widths.
     """
 
+    reads_parts = False
+
     def __init__(
         self,
         dim: int,
@@ -61,10 +61,6 @@ class UniformAttention(Attention):
 
     def _asked(self, x: Tensor | Tokens) -> Float[Tensor, "b n h"]:
         return self.to_q(x if isinstance(x, Tensor) else x.features)
-
-    def _apart(self, context: Mapping[str, Tokens], rotate: Rotate | None) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
-        """Nothing is read in parts."""
-        return {}, dict(context)
 
 
 class _Zeros(Described):
@@ -90,6 +86,8 @@ class ConstantAttention(Attention):
     positions of their own (`PlacedBytes`) are all alike here.
     """
 
+    reads_parts = False
+
     def _asked(self, x: Tensor | Tokens) -> Float[Tensor, "b n e"]:
         rows = len(x if isinstance(x, Tensor) else x.features)
         where = numbered(x) if isinstance(x, Tensor) else x.blank().dense().features
@@ -99,10 +97,6 @@ class ConstantAttention(Attention):
         rows = len(context if isinstance(context, Tensor) else context.features)
         where = numbered(context) if isinstance(context, Tensor) else context.blank().dense().features
         return self.to_k(where).expand(rows, -1, -1)
-
-    def _apart(self, context: Mapping[str, Tokens], rotate: Rotate | None) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
-        """Nothing is read in parts: keys and values are made of different tokens."""
-        return {}, dict(context)
 
 
 def numbered(x: Float[Tensor, "b n d"]) -> Float[Tensor, "1 n d"]:

@@ -2,7 +2,7 @@
 
 import torch
 
-SAID = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "bad alloc")
+SAID = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "bad alloc", "bad_alloc", "STATUS_ALLOC_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

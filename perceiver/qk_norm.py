@@ -7,8 +7,6 @@ collapsed there stays there.
 Letters: b batch, h heads, n queries, m keys, e head width of queries and keys, w head width of values.
 """
 
-from collections.abc import Mapping
-
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -36,6 +34,8 @@ class NormedAttention(Attention):
         ValueError: when the heads do not divide the widths.
     """
 
+    reads_parts = False
+
     def __init__(
         self,
         dim: int,
@@ -60,7 +60,3 @@ class NormedAttention(Attention):
         if rotate is not None:
             q, k = rotate(q, k)
         return q, k, v, mask
-
-    def _apart(self, context: Mapping[str, Tokens], rotate: Rotate | None) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
-        """Nothing is read in parts: the norm of a key is no sum of what its parts add."""
-        return {}, dict(context)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,11 +122,12 @@ class KillAt(Callback):
 
 
 class TermAt(Callback):
-    """Asks the process to end in the middle of a step, as a machine does that is taken away."""
+    """Asks the process to end in the middle of a step, as a machine does that is taken away; with `everyone`, its whole group, data workers included."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, everyone: bool = False) -> None:
         self.step = step
+        self.everyone = everyone
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(0 if self.everyone else os.getpid(), signal.SIGTERM)

@@ -196,7 +196,11 @@ def inside(root: Path, cell: str, sample: str) -> Path:
     place = root
     for part in path.parts:
         place = place / part
-        if place.is_symlink():
+        try:
+            linked = place.is_symlink()
+        except OSError as error:  # such as a name of more than 255 bytes: a text in the column of the paths
+            raise ValueError(f"{sample}: {cell[:100]!r} is no path below {root} ({error.strerror}): give one relative to it") from error
+        if linked:
             raise ValueError(f"{sample}: {place} is a symbolic link, which may lead out of {root}: put the files themselves there")
     return place
 

@@ -56,13 +56,15 @@ class MicroBatches:
             RuntimeError: when memory runs out even so.
         """
         while True:
+            most, drawn = min(self.most, row_count(batch)), random_numbers()
             try:
                 return self._in_parts(model, loss, count, batch)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self.parts * 2 > min(self.most, row_count(batch)):
+                if not is_out_of_memory(error) or self.parts >= most:
                     raise
             # Outside of the handler, which holds the frames, and with them what was built up.
-            self.parts *= 2
+            self.parts = min(2 * self.parts, most)
+            draw_again(drawn)  # a run that is resumed finds the number of parts anew, and is to draw what this one drew
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             log.warning("memory ran out: from now on a batch is gone through in %d parts", self.parts)
@@ -84,6 +86,18 @@ class MicroBatches:
         learned = [(weight, grad) for weight, grad in zip(weights, sums, strict=True) if grad is not None]
         apply: Any = WithGradient.apply
         return apply(total, [grad for _, grad in learned], *(weight for weight, _ in learned))
+
+
+def random_numbers() -> tuple[Tensor, Tensor | None]:
+    """Where the random numbers of the CPU and of the current GPU stand."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def draw_again(drawn: tuple[Tensor, Tensor | None]) -> None:
+    """Goes back to where they stood."""
+    torch.set_rng_state(drawn[0])
+    if drawn[1] is not None:
+        torch.cuda.set_rng_state(drawn[1])
 
 
 def added(old: Tensor | None, new: Tensor | None) -> Tensor | None:
