@@ -88,11 +88,13 @@ class StopNonFinite(Callback):
 
 
 def all_finite(losses: list[Tensor], gradients: list[Tensor]) -> bool:
-    """Whether all numbers are, in one question to the device."""
-    largest = get_total_norm(gradients, norm_type=float("inf")) if gradients else torch.zeros(())
-    return bool(
-        torch.stack([largest.float().reshape(()).to(loss) for loss in losses[-1:]] + [loss.float().sum() for loss in losses]).isfinite().all()
-    )
+    """Whether all numbers are, in one question to the device: a norm is finite only if they are. Where it overflows, each number is asked about."""
+    sums = [loss.float().sum() for loss in losses]
+    if gradients:
+        sums.append(get_total_norm(gradients).float().to(sums[0].device if sums else gradients[0].device))
+    if not sums or bool(torch.stack(sums).isfinite().all()):
+        return True
+    return all(bool(one.isfinite().all()) for one in (*losses, *gradients))
 
 
 def what(losses: list[Tensor], task: nn.Module) -> str:

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
 from perceiver.guards import NonFinite, StopNonFinite
+from perceiver.guards.non_finite import all_finite
 from perceiver.resume import WholeCheckpoints
 from perceiver.tasks import Classification
 
@@ -96,6 +97,13 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_parameter():
         NonFinite, match=r"step 5: the gradient of model\.linear\.bias is not finite.*in the step of digits/5-0, digits/5-1, digits/5-2"
     ):
         trained(Named({}), StopNonFinite(), Burst())
+
+
+def test_gradients_so_large_that_their_norm_overflows_are_finite_all_the_same():
+    large = torch.full((3,), 3e38)
+    assert all_finite([torch.tensor(1.0)], [large]) and all_finite([], [large]) and all_finite([], [])
+    assert not all_finite([torch.tensor(1.0)], [large, torch.tensor([torch.inf])])
+    assert not all_finite([torch.tensor(torch.nan)], [large]) and not all_finite([torch.tensor(-torch.inf)], [])
 
 
 def test_weights_that_are_not_finite_already_are_told_as_such():
