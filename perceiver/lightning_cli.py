@@ -29,6 +29,10 @@ from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
 
 
+ABOUT = """Trains and tests what a configuration describes. Beside that: `perceiver cost CONFIG` says what a model costs before it is trained, and
+`perceiver explain RUN_DIR` how a trained one combines its modalities; each has a --help of its own."""
+
+
 class SaveFitConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run folder, for `fit` alone: that of a test would overwrite what the model was trained with."""
 
@@ -50,6 +54,7 @@ class PerceiverCLI(LightningCLI):
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
+            parser_kwargs={"description": ABOUT},
             args=args,
         )
 

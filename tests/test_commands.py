@@ -98,3 +98,9 @@ def test_figures_without_matplotlib_say_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with without_shape_checks(), pytest.raises(ValueError, match=r"perceiver-lightning\[figures\]"):
         draw(None, tmp_path)  # type: ignore[arg-type]
+
+
+def test_the_help_of_the_command_line_names_the_other_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "`perceiver cost CONFIG`" in (told := " ".join(capsys.readouterr().out.split())) and "`perceiver explain RUN_DIR`" in told
