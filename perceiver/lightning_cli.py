@@ -23,11 +23,10 @@ from perceiver import checkpoints
 from perceiver.attention import Attention
 from perceiver.explain import ModalityReport
 from perceiver.fixed_attention import ConstantAttention, UniformAttention
-from perceiver.guards import ExplainOutOfMemory, SaveWhenPreempted, StopNonFinite, guards
+from perceiver.guards import ExplainOutOfMemory, NameLostRows, SaveWhenPreempted, StopNonFinite, guards
 from perceiver.resume import WholeCheckpoints
 from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
-
 
 ABOUT = """Trains and tests what a configuration describes. Beside that: `perceiver cost CONFIG` says what a model costs before it is trained, and
 `perceiver explain RUN_DIR` how a trained one combines its modalities; each has a --help of its own."""
@@ -164,7 +163,7 @@ class PerceiverCLI(LightningCLI):
             enable_progress_bar=self.trainer.progress_bar_callback is not None,
             default_root_dir=str(folder.path),
             logger=RunLogger(folder),
-            callbacks=[*checkpoint_callbacks(folder, task), timer, StopNonFinite(), SaveWhenPreempted(None), ExplainOutOfMemory()],
+            callbacks=[*checkpoint_callbacks(folder, task), timer, StopNonFinite(), SaveWhenPreempted(None), ExplainOutOfMemory(), NameLostRows()],
             plugins=[WholeCheckpoints()],
             num_sanity_val_steps=0,
             enable_model_summary=False,

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from perceiver.checkpoints import single_file
 from perceiver.checkpoints.manifest import checksum
@@ -21,6 +22,7 @@ from perceiver.weights import check_same_weights
 
 CONFIG, WEIGHTS, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"
 FORMAT, VERSION = "perceiver-lightning", 1
+MOST_NUMBERS = 100_000_000  # in one tensor that is no weight, such as a table of places
 
 
 def save_model(model: nn.Module, folder: Path) -> None:
@@ -57,18 +59,47 @@ def load_model(folder: Path) -> nn.Module:
         raise ValueError(f"{folder} has version {version} of this format, and this library reads up to {VERSION}: update perceiver-lightning")
     weights = read_weights(folder, content.get("sha256"))
     try:
-        model = build(content.get("model"))
+        with NoLargerThan(weights):
+            model = build(content.get("model"))
         if not isinstance(model, nn.Module):
             raise ValueError("it describes no module")
+        if not isinstance(content.get("origin"), dict | None):
+            raise ValueError(f"its origin is {str(content['origin'])[:80]!r}, and no object")
         check_same_weights(model.state_dict(), weights)
     except (ValueError, RecursionError, RuntimeError, MemoryError, OverflowError) as error:  # or more memory than there is
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
+        raise ValueError(f"{folder / CONFIG}: {' '.join(str(error).split())[:500]}") from error
+    if strange := [name for name, parameter in model.named_parameters() if not weights[name].is_floating_point()]:
+        raise ValueError(f"{strange[0]} in {folder} is {weights[strange[0]].dtype}, and a weight is a floating-point number")
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(weights[name].dtype)
     model.load_state_dict(weights)
     if content.get("origin") is not None:
         model.origin = content["origin"]
     return model.eval()
+
+
+class NoLargerThan(TorchFunctionMode):
+    """Stops a model that is being built when it becomes larger than the weights that it is for: a description may ask for any number of anything.
+
+    Args:
+        weights: by name.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.steps = 10_000 + 100 * len(weights)  # a parameter takes ten or so
+        self.most = max([MOST_NUMBERS, *(weight.numel() for weight in weights.values())])
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Calls a function of PyTorch, unless it is one too many, or makes too large a tensor."""
+        self.steps -= 1
+        makes = not any(isinstance(argument, Tensor) for argument in args)
+        asked = [argument for argument in args if makes and isinstance(argument, int | float)]
+        if self.steps >= 0 and max(asked, default=0) <= self.most:
+            found = function(*args, **(kwargs or {}))
+            if not (makes and isinstance(found, Tensor) and found.numel() > self.most):  # memory that nobody has written to yet is none
+                return found
+        raise ValueError("it describes a model that is larger than its weights")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -86,10 +86,17 @@ class RandomState(Callback):
 
 
 class LogTrueStep(Callback):
-    """Logs by the number of optimizer steps. Lightning's own count is one too high after resuming from the end of an epoch."""
+    """Logs by the number of optimizer steps, and before a checkpoint of the step is written.
+
+    Lightning's own count is one too high after resuming from the end of an epoch. And it logs a step after its checkpoint, so that a process that is
+    killed between the two would resume behind a step that is nowhere. This comes before all that saves; `RunLogger` writes nothing twice.
+    """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer._logger_connector.update_train_step_metrics()
 
 
 class WholeCheckpoints(CheckpointIO):

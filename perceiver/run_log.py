@@ -68,6 +68,7 @@ class RunLogger(CSVLogger):
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder.path, name="", version="", flush_logs_every_n_steps=1)
         self._started = False
+        self._written: tuple[int | None, set[str]] = (None, set())  # the last step, and what was logged of it
 
     @property
     @rank_zero_experiment
@@ -86,4 +87,9 @@ class RunLogger(CSVLogger):
             kept = [line for line in lines if int(line["step"]) < step or int(line["step"]) == step and not any(line.get(key) for key in metrics)]
             writer.replace(kept, writer.metrics_keys)
         self._started = True
-        super().log_metrics(metrics, step)
+        logged = self._written[1] if self._written[0] == step else set()
+        new = {key: value for key, value in metrics.items() if key not in logged}
+        if step is not None:
+            self._written = (step, logged | set(metrics))
+        if new.keys() - {"epoch"} or not logged:
+            super().log_metrics(new, step)

@@ -123,7 +123,7 @@ MAY_IMPORT = {
         "run_folder",
     },
     "resume": {"checkpoints"},
-    "guards": {"adapters", "cost", "out_of_memory", "resume", "rest"},
+    "guards": {"adapters", "cost", "data", "out_of_memory", "resume", "rest"},
     "run_log": {"run_folder"},
     "lightning_cli": {"attention", "checkpoints", "explain", "fixed_attention", "guards", "resume", "run_folder", "run_log"},
     "reason": {"pretrained"},

@@ -142,6 +142,7 @@ def spoil_norm(weights) -> None:
         (lambda weights: weights.pop("norm.bias"), r"1 weights missing \(norm.bias\)"),
         (lambda weights: weights.update(extra=torch.zeros(3)), r"1 weights unknown \(extra\)"),
         (lambda weights: weights.update({"norm.bias": torch.zeros(3)}), r"norm.bias: \(3,\) in the checkpoint, \(14,\) in the model"),
+        (lambda weights: weights.update({"norm.bias": torch.zeros(14, dtype=torch.int32)}), "norm.bias in .* is torch.int32, and a weight is"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(folder, change, message):
@@ -161,11 +162,30 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder, change, message):
         ({"model": 5}, "describes no module"),
         ({"model": {"class": "torch.nn.Linear", "args": {"in_features": 10**12, "out_features": 10**6}}}, "config.json: "),
         ({"model": {"class": "perceiver.models.perceiver.Perceiver", "args": {}}}, "cannot be built from this description"),
+        ({"origin": "hf"}, "its origin is 'hf', and no object"),
     ],
 )
 def test_a_configuration_that_is_not_what_it_says_is_refused(folder, changes, message):
     change_config(folder, **changes)
     with pytest.raises(ValueError, match=message):
+        perceiver.from_pretrained(folder)
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(
+    "place",
+    ["encoder.args.num_layers", "encoder.args.num_latents", "encoder.args.dim", "adapters.text.args.max_length", "adapters.audio.args.sample_rate"],
+)
+def test_a_configuration_that_asks_for_more_than_any_machine_has_is_refused_before_it_gets_it(folder, place):
+    """No folder from elsewhere fills the memory, or builds blocks until tomorrow."""
+    model = json.loads((folder / "config.json").read_text())["model"]
+    *within, last = place.split(".")
+    arguments = model["args"]
+    for word in within:
+        arguments = arguments[word]
+    arguments[last] = 2 * 10**9
+    change_config(folder, model=model)
+    with pytest.raises(ValueError, match=r"config\.json: it describes a model that is larger than its weights"):
         perceiver.from_pretrained(folder)
 
 

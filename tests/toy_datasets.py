@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ class KillAt(Callback):
 
 
 class TermAt(Callback):
-    """Asks the process to end in the middle of a step, as a machine does that is taken away; with `everyone`, its whole group, data workers included."""
+    """Asks the process to end in the middle of a step, as a machine does that is taken away; with `everyone`, its data workers, too."""
 
     def __init__(self, step: int, everyone: bool = False) -> None:
         self.step = step

@@ -73,8 +73,10 @@ def newest_in(folder: Path) -> Path:
     found = by_step(candidates(folder))
     if not found:
         raise ValueError(f"there is no checkpoint in {folder}: give one that a run wrote, or the folder of a run")
-    why = fault(found[0])
-    return found[0] if why is None else fall_back(why, found[1:])
+    # One whose step cannot be read may be newer than all others.
+    first = next((one for one in found if step_of(one) < 0 and fault(one) is not None), found[0])
+    why = fault(first)
+    return first if why is None else fall_back(why, [one for one in found if one != first])
 
 
 def fall_back(why: str, others: list[Path]) -> Path:

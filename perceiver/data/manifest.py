@@ -12,7 +12,7 @@ from perceiver.data.limits import Limits
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split
 from perceiver.data.splits import check_shares, split_of
-from perceiver.data.table import Line, check_there, number_classes, read_table, wrong
+from perceiver.data.table import Line, check_there, named, number_classes, read_table, shown, wrong
 
 LIMITS = Limits()
 TAKEN = ("target", "target_mask", "dataset")  # what a batch says of a row as a whole
@@ -161,13 +161,17 @@ class Manifest(Source):
         seen: dict[str, int] = {}
         for sample in samples:
             if sample.id in seen:
-                wrong(self.file, sample.line, f"repeats the id {sample.id!r} of line {seen[sample.id]}: a sample comes once, so give it another one")
+                wrong(
+                    self.file,
+                    sample.line,
+                    f"repeats the id {shown(sample.id)} of line {seen[sample.id]}: a sample comes once, so give it another one",
+                )
             seen[sample.id] = sample.line
         classes = self.given_classes or {sample.label for sample in samples if sample.split == "train"}
         for sample in samples:
             if sample.label is not None and sample.label not in classes:
                 known = "none of the classes" if self.given_classes else "the label of no training sample"
-                wrong(self.file, sample.line, f"has the label {sample.label!r}, {known}: correct it, or give all `classes`")
+                wrong(self.file, sample.line, f"has the label {shown(sample.label)}, {known}: correct it, or give all `classes`")
         return samples
 
     def _sample(self, line: Line, columns: set[str]) -> Sample:
@@ -175,7 +179,7 @@ class Manifest(Source):
         id, place = self._cell(line, "id") if "id" in columns else str(line.number), f"{self.file.name}, line {line.number}"
         if id is None:
             wrong(self.file, line.number, "has no id, and the table has a column for it: give it one")
-        name = f"{id} ({place})" if "id" in columns else place
+        name = f"{named(id)} ({place})" if "id" in columns else place
         split = self._split(line) if "split" in columns else split_of(id, self.val_share, self.test_share)
         contents = {entry: self._cell(line, column.column or entry) for entry, column in self.columns.items()}
         cells = {entry: Cell(content, self.file.parent, name) for entry, content in contents.items() if content is not None}
@@ -189,7 +193,7 @@ class Manifest(Source):
         for split in SPLITS:
             if line.cells.get("split") == split:
                 return split
-        return wrong(self.file, line.number, f"has {line.cells.get('split')!r} in its column 'split': write {', '.join(SPLITS)}")
+        return wrong(self.file, line.number, f"has {shown(line.cells.get('split'))} in its column 'split': write {', '.join(SPLITS)}")
 
     def _cell(self, line: Line, column: str) -> str | None:
         """The text of a cell; None when it is empty."""
@@ -197,5 +201,5 @@ class Manifest(Source):
         if cell is None or cell == "":
             return None
         if isinstance(cell, bool) or not isinstance(cell, str | int):
-            wrong(self.file, line.number, f"has {cell!r} in its column {column!r}: write words, a path, or a whole number")
+            wrong(self.file, line.number, f"has {shown(cell)} in its column {column!r}: write words, a path, or a whole number")
         return str(cell)

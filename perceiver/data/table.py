@@ -105,7 +105,7 @@ def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON, which by itself would silently keep the last of two values."""
     cells = dict(pairs)
     if len(cells) < len(pairs):
-        raise ValueError(f"{first_repeated(key for key, _ in pairs)!r} comes twice in one object")
+        raise ValueError(f"{shown(first_repeated(key for key, _ in pairs))} comes twice in one object")
     return cells
 
 
@@ -164,14 +164,25 @@ def check_columns(file: Path, columns: Sequence[str], required: Sequence[str], n
     """
     place = file if number is None else f"{file}, line {number}"
     if (twice := first_repeated(columns)) is not None:
-        raise ValueError(f"{place} has the column {twice!r} twice: rename one of them")
+        raise ValueError(f"{place} has the column {shown(twice)} twice: rename one of them")
     if missing := [column for column in required if column not in columns]:
-        raise ValueError(f"{place} has no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, columns)) or 'none'}")
+        raise ValueError(f"{place} has no column {', '.join(map(repr, missing))}; there are {', '.join(map(shown, columns[:20])) or 'none'}")
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
     """The first name that comes more than once, if there is one."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def shown(cell: object) -> str:
+    """A cell as messages quote it: in one line, and of a long one the beginning."""
+    quoted = repr(cell)
+    return quoted if len(quoted) <= 100 else f"{quoted[:100]}..."
+
+
+def named(name: str) -> str:
+    """A name as messages have it: as it is, unless it has line breaks, or no end."""
+    return name if name.isprintable() and len(name) <= 300 else shown(name)
 
 
 def wrong(file: Path, number: int, what: str) -> NoReturn:
@@ -192,14 +203,14 @@ def inside(root: Path, cell: str, sample: str) -> Path:
     """
     path = Path(cell)
     if not path.parts or "\0" in cell or path.anchor or ".." in path.parts:
-        raise ValueError(f"{sample}: {cell!r} is no path below {root}: give one relative to it, without '..'")
+        raise ValueError(f"{sample}: {shown(cell)} is no path below {root}: give one relative to it, without '..'")
     place = root
     for part in path.parts:
         place = place / part
         try:
             linked = place.is_symlink()
         except OSError as error:  # such as a name of more than 255 bytes: a text in the column of the paths
-            raise ValueError(f"{sample}: {cell[:100]!r} is no path below {root} ({error.strerror}): give one relative to it") from error
+            raise ValueError(f"{sample}: {shown(cell)} is no path below {root} ({error.strerror}): give one relative to it") from error
         if linked:
             raise ValueError(f"{sample}: {place} is a symbolic link, which may lead out of {root}: put the files themselves there")
     return place
@@ -213,7 +224,7 @@ def check_there(files: Iterable[Path]) -> None:
     """
     if missing := list(dict.fromkeys(file for file in files if not file.is_file())):
         raise FileNotFoundError(
-            f"{len(missing)} of the files that the table names are not there, the first one {missing[0]}: add them, or take them out"
+            f"{len(missing)} of the files that the table names are not there, the first one {named(str(missing[0]))}: add them, or take them out"
         )
 
 

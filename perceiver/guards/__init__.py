@@ -10,9 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from perceiver.guards.memory import ExplainOutOfMemory
 from perceiver.guards.non_finite import NonFinite, StopNonFinite
 from perceiver.guards.preemption import EXIT_PREEMPTED, Preempted, SaveWhenPreempted
+from perceiver.guards.workers import NameLostRows
 from perceiver.resume import LogTrueStep, RandomState, RoomForCheckpoints
 
-__all__ = ["EXIT_PREEMPTED", "ExplainOutOfMemory", "NonFinite", "Preempted", "SaveWhenPreempted", "StopNonFinite", "guards"]
+__all__ = ["EXIT_PREEMPTED", "ExplainOutOfMemory", "NameLostRows", "NonFinite", "Preempted", "SaveWhenPreempted", "StopNonFinite", "guards"]
 
 
 def guards(checkpoint: str | Path) -> list[Callback]:
@@ -21,4 +22,5 @@ def guards(checkpoint: str | Path) -> list[Callback]:
     Args:
         checkpoint: what is written when the training is preempted, such as `runs/mine/checkpoints/last.ckpt`.
     """
-    return [RoomForCheckpoints(), StopNonFinite(), SaveWhenPreempted(Path(checkpoint)), ExplainOutOfMemory(), LogTrueStep(), RandomState()]
+    stops = [StopNonFinite(), SaveWhenPreempted(Path(checkpoint)), ExplainOutOfMemory(), NameLostRows()]
+    return [LogTrueStep(), RandomState(), RoomForCheckpoints(), *stops]

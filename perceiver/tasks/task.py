@@ -20,6 +20,7 @@ from perceiver.adapters.presence import row_count
 from perceiver.pretrained.checkpoint import described
 from perceiver.pretrained.init_from import InitFrom
 from perceiver.tasks.fine_tuning import FineTuning
+from perceiver.tasks.hyperparameters import check_names
 from perceiver.tasks.micro_batches import MicroBatches
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.weights import check_same_weights
@@ -93,13 +94,15 @@ class Task(L.LightningModule, ABC):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
-        """Lightning's, which also takes the folder of a checkpoint (`perceiver.checkpoints`). Nothing that stands in it is run.
+        """Lightning's, which also takes the folder of a checkpoint (`perceiver.checkpoints`). Nothing that stands in it is imported.
 
         Raises:
-            ValueError: when it is damaged, or an address.
+            ValueError: when it is damaged, an address, or names code that is no part of this library and was not imported.
         """
+        read = checkpoints.read(Path(checkpoint_path))
+        check_names(read.get("hyper_parameters", {}))
         content = io.BytesIO()
-        torch.save(checkpoints.read(Path(checkpoint_path)), content)
+        torch.save(read, content)
         content.seek(0)
         return super().load_from_checkpoint(content, *args, **{**options, "weights_only": True})
 

@@ -263,6 +263,12 @@ def test_what_is_wrong_with_a_manifest_is_said_before_training(tmp_path, text, r
         manifest(tmp_path, text, val_share=0.0, test_share=0.0).rows("train")
 
 
+def test_a_time_that_no_float_can_hold_is_refused_by_its_line_and_not_in_full(tmp_path):
+    text = '{"path": "a.wav", "label": "x", "start": 1' + "0" * 400 + "}"
+    with pytest.raises(ValueError, match=r"line 1 has 10{99}\.\.\. in its column 'start'"):
+        manifest(tmp_path, text, "list.jsonl").rows("train")
+
+
 def test_a_split_in_some_lines_alone_is_refused(tmp_path):
     text = '{"path": "a.wav", "label": "x", "split": "train"}\n{"path": "c.wav", "label": "x"}'
     with pytest.raises(ValueError, match="line 2 has None in its column 'split'"):

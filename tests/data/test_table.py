@@ -145,6 +145,12 @@ def test_a_path_that_leaves_its_folder_is_refused(tmp_path, cell):
         inside(tmp_path, cell, "the sample")
 
 
+@pytest.mark.parametrize("cell", ["p" * 300, "q/" * 5_000])
+def test_a_text_where_a_path_should_be_is_refused_by_its_row_and_not_in_full(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"^the sample: '[pq/]{99}\.\.\. is no path below .* \(File name too long\)"):
+        inside(tmp_path, cell, "the sample")
+
+
 def test_links_below_a_folder_are_refused_and_the_folder_itself_may_be_one(tmp_path):
     (tmp_path / "real/below").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")

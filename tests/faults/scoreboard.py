@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
+ROOT = Path(__file__).parent.parent.parent
 SUBJECTS = ("ours", "lightning", "transformers", "accelerate")
 
 
@@ -56,6 +57,7 @@ def attempt(number: int, row: ModuleType, subject: str) -> Outcome:
             outcome, said = "pass", run(Path(folder))
         except Fell as fell:
             outcome, said = "fail", str(fell)
+        said = said.replace(folder, "FOLDER").replace(f"{ROOT}/", "")
     return Outcome(number, fault, subject, outcome, " ".join(said.split())[:300], round(time.monotonic() - start, 1))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from perceiver.data.audio.sounds import LIMITS, Recording, SoundForm, Sounds
 from perceiver.data.limits import Limits
 from perceiver.data.source import SPLITS, Split
-from perceiver.data.table import Line, check_there, inside, read_table, wrong
+from perceiver.data.table import Line, check_there, inside, read_table, shown, wrong
 
 
 class AudioManifest(Sounds):
@@ -70,7 +70,7 @@ class AudioManifest(Sounds):
         """The file of a line, or its part."""
         path = line.cells["path"]
         if not isinstance(path, str):
-            wrong(self.file, line.number, f"has {path!r} in its column 'path': write the path of a sound")
+            wrong(self.file, line.number, f"has {shown(path)} in its column 'path': write the path of a sound")
         file = inside(self.file.parent, path, f"{self.file}, line {line.number}")
         start, stop = self.seconds(line, "start"), self.seconds(line, "stop")
         if stop is not None and stop <= (start or 0.0):
@@ -83,7 +83,7 @@ class AudioManifest(Sounds):
         """The class of a line."""
         label: Any = line.cells["label"]
         if label is None or label == "" or isinstance(label, bool) or not isinstance(label, str | int):
-            wrong(self.file, line.number, f"has {label!r} in its column 'label': a label is a word or a whole number")
+            wrong(self.file, line.number, f"has {shown(label)} in its column 'label': a label is a word or a whole number")
         return str(label)
 
     def split(self, line: Line) -> Split:
@@ -92,7 +92,7 @@ class AudioManifest(Sounds):
         for split in SPLITS:
             if cell == split:
                 return split
-        return wrong(self.file, line.number, f"has {cell!r} in its column 'split': write {', '.join(SPLITS)}")
+        return wrong(self.file, line.number, f"has {shown(cell)} in its column 'split': write {', '.join(SPLITS)}")
 
     def seconds(self, line: Line, column: str) -> float | None:
         """A time of a line, when it has it."""
@@ -101,8 +101,8 @@ class AudioManifest(Sounds):
             return None
         try:
             seconds = math.nan if isinstance(cell, bool) else float(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # a whole number may be larger than any float
             seconds = math.nan
         if not 0 <= seconds < math.inf:
-            wrong(self.file, line.number, f"has {cell!r} in its column {column!r}: write seconds from the beginning of the file, as in 2.5")
+            wrong(self.file, line.number, f"has {shown(cell)} in its column {column!r}: write seconds from the beginning of the file, as in 2.5")
         return seconds

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from multiprocessing.util import Finalize, get_temp_dir
 from typing import Any
 
 import torch
@@ -63,6 +64,8 @@ class MixtureLoader:
         timeout: float,
         pin_memory: bool = False,
     ) -> None:
+        if num_workers:
+            get_temp_dir()  # the workers' own, which those would leave behind that are killed; now they share that of this process
         self.batches = batches
         self.numbers = sampler
         self.loader = DataLoader(
@@ -77,6 +80,8 @@ class MixtureLoader:
             generator=torch.Generator(),
             worker_init_fn=stay_until_told,
         )
+        # Python sends its children SIGTERM when it ends, and waits for them: these take none, and are ended before, while their queues are open.
+        Finalize(self, end_loader, args=(self.loader,), exitpriority=100)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -109,8 +114,7 @@ class MixtureLoader:
 
     def close(self) -> None:
         """Ends the workers. Left to the garbage collector they take five seconds each."""
-        end_workers(self.loader._iterator)
-        self.loader._iterator = None
+        end_loader(self.loader)
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: where training stands is in the trainer's own counters, and which rows come next follows from that."""
@@ -123,6 +127,12 @@ class MixtureLoader:
 def stay_until_told(worker: int) -> None:
     """Lets a data worker outlive a SIGTERM that went to all processes of a run: the step that is under way is still finished, with its batches."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def end_loader(loader: DataLoader[Any]) -> None:
+    """Ends the workers of a loader, which live from one epoch to the next."""
+    end_workers(loader._iterator)
+    loader._iterator = None
 
 
 def end_workers(batches: Any) -> None:

@@ -1,5 +1,6 @@
 """Sharding: writes a dataset as shards, decoded once, for `perceiver.data.mixture.shards` to read from anywhere."""
 
+import hashlib
 import json
 import logging
 import os
@@ -69,7 +70,8 @@ def write_shards(
     for split in splits:
         encoded = Encoded(source.rows(split), split, seed)
         left_out = write_split(encoded, part / split, num_workers=num_workers, chunk_bytes=chunk_bytes, most_bad=bad_samples)
-        description["splits"][split] = {"left_out": left_out}
+        sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted((part / split).glob("*.bin"))}
+        description["splits"][split] = {"left_out": left_out, "sha256": sums}
     (part / DATASET).write_text(json.dumps(description, indent=1) + "\n")
     part.rename(folder)
 

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
@@ -31,11 +31,19 @@ TURNS = 100  # how often a shard may be removed by another process between arriv
 
 
 class Shard(NamedTuple):
-    """One file of rows."""
+    """One file of rows.
+
+    Args:
+        name: of the file.
+        rows: in it.
+        bytes: of it.
+        sha256: of its content; None where the shards were written by an older version, which kept none.
+    """
 
     name: str
     rows: int
     bytes: int
+    sha256: str | None = None
 
 
 class Shards(Source):
@@ -108,7 +116,8 @@ class Shards(Source):
         digest = hashlib.sha256(index).hexdigest()
         # Shards of the same name that were written at another time must not be taken for these.
         folder = self.cache / digest[:16] if url.startswith(REMOTE) else Path(url)
-        return ShardRows(url, shards_of(index, url), folder, digest, cache_bytes=self.cache_bytes, timeout=self.timeout)
+        sums = dict(self.description["splits"][split].get("sha256", {}))
+        return ShardRows(url, shards_of(index, url, sums), folder, digest, cache_bytes=self.cache_bytes, timeout=self.timeout)
 
 
 class ShardRows(Rows):
@@ -164,7 +173,7 @@ class ShardRows(Rows):
             if self.url.startswith(REMOTE):
                 fetch(f"{self.url}/{file.name}", file, self.timeout)
             try:
-                content = np.memmap(file, dtype=np.uint8, mode="r")
+                content = np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.zeros(0, np.uint8)
             except FileNotFoundError:
                 if self.url.startswith(REMOTE):
                     continue  # another process made room just now
@@ -173,6 +182,7 @@ class ShardRows(Rows):
                 with suppress(FileNotFoundError):
                     os.utime(file)
                 make_room(self.folder, file, self.cache_bytes)
+            check_sum(content, self.shards[shard], self.folder)
             return content
         raise OSError(f"{file} was removed {TURNS} times before it could be opened: raise cache_bytes={self.cache_bytes}")
 
@@ -181,8 +191,8 @@ class ShardRows(Rows):
         return vars(self) | {"_opened": None}
 
 
-def shards_of(index: bytes, url: str) -> list[Shard]:
-    """The shards that a list names.
+def shards_of(index: bytes, url: str, sums: Mapping[str, str]) -> list[Shard]:
+    """The shards that a list names, each with its sum if it has one.
 
     Raises:
         ValueError: when they were not written by `write_shards`. litdata's shards may hold pickle, which runs code: those are not read.
@@ -191,7 +201,7 @@ def shards_of(index: bytes, url: str) -> list[Shard]:
     config = found["config"]
     if config["data_format"] != ["bytes"] or config["compression"] is not None or config["encryption"] is not None:
         raise ValueError(f"{url}/{INDEX}: the shards hold {config['data_format']}, and only rows of write_shards are read: write them with it")
-    shards = [Shard(chunk["filename"], int(chunk["chunk_size"]), int(chunk["chunk_bytes"])) for chunk in found["chunks"]]
+    shards = [Shard(chunk["filename"], int(chunk["chunk_size"]), int(chunk["chunk_bytes"]), sums.get(chunk["filename"])) for chunk in found["chunks"]]
     for shard in shards:
         if not re.fullmatch(r"[\w-]+\.bin", shard.name) or shard.rows < 1:
             raise ValueError(f"{url}/{INDEX}: {shard.name!r} with {shard.rows} rows is no shard of this folder: write the shards again")
@@ -229,6 +239,16 @@ def offsets_of(content: NDArray[np.uint8], shard: Shard, folder: Path) -> NDArra
         f"{folder / shard.name} has {len(content)} bytes and is not the shard of {shard.bytes} bytes with {shard.rows} rows that was written: "
         "delete it to fetch it again, or write the shards again"
     )
+
+
+def check_sum(content: NDArray[np.uint8], shard: Shard, folder: Path) -> None:
+    """Compares a shard with the sum that was written beside it.
+
+    Raises:
+        OSError: when it is another.
+    """
+    if shard.sha256 is not None and len(content) == shard.bytes and hashlib.sha256(content).hexdigest() != shard.sha256:  # type: ignore[arg-type]
+        raise OSError(f"{folder / shard.name} is damaged: its SHA-256 is not the one in {DATASET}: delete it to fetch it again, or write it again")
 
 
 def make_room(folder: Path, keep: Path, most: int) -> None:

@@ -15,7 +15,7 @@ from perceiver.data.download import fetch
 from perceiver.data.rows import Row, Rows
 from perceiver.data.source import SPLITS, Source, Split, find_folder, not_found, places
 from perceiver.data.splits import check_shares, split_of
-from perceiver.data.table import number_classes, read_table, wrong
+from perceiver.data.table import number_classes, read_table, shown, wrong
 from perceiver.tokenizer import NUM_SPECIALS
 
 Cut = Callable[[bytes, int], bytes]
@@ -61,7 +61,7 @@ class Texts(Rows):
 
     def __init__(self, table: str, texts: Sequence[Text], entry: str, classes: Mapping[str, int]) -> None:
         if unknown := [text for text in texts if classes and text.label not in classes]:
-            raise ValueError(f"{table}, line {unknown[0].line}: {unknown[0].label!r} is none of the {len(classes)} classes: correct it")
+            raise ValueError(f"{table}, line {unknown[0].line}: {shown(unknown[0].label)} is none of the {len(classes)} classes: correct it")
         self.table = table
         self.entry = entry
         self.lines = np.array([text.line for text in texts])
@@ -175,9 +175,9 @@ class TextTable(Source):
         if not text:
             wrong(file, line, f"has no text in its column {self.text!r}: a text needs at least one byte, so leave the line out")
         if not isinstance(text, str):
-            wrong(file, line, f"has {text!r} in its column {self.text!r}: write it as a string")
+            wrong(file, line, f"has {shown(text)} in its column {self.text!r}: write it as a string")
         if self.label and (label is None or label == "" or isinstance(label, bool) or not isinstance(label, str | int)):
-            wrong(file, line, f"has {label!r} in its column {self.label!r}: a label is a word or a whole number")
+            wrong(file, line, f"has {shown(label)} in its column {self.label!r}: a label is a word or a whole number")
         return Text(line, text.encode("utf-8", "surrogatepass"), str(label))
 
     def _shorten(self, file: Path, texts: list[Text]) -> list[Text]:
