@@ -480,3 +480,9 @@ def test_numbers_out_of_range_are_refused(tmp_path, wrong):
 def test_texts_keep_their_masks(folders):
     ours, theirs = Shards(str(folders["texts"])).rows("val"), ToyRows(29, make_text)
     assert all(identical(ours.row(i, DRAW), theirs.row(i, DRAW)) for i in range(29))
+
+
+def test_a_split_without_rows_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="the train split has no rows that could be written"):
+        write_shards(ToyImages(0), tmp_path / "images", splits=["train"], num_workers=0)
+    assert not (tmp_path / "images").exists()

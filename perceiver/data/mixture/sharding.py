@@ -80,7 +80,7 @@ def write_split(encoded: "Encoded", folder: Path, *, num_workers: int, chunk_byt
     """Writes the rows of one split, and says which were left out and why.
 
     Raises:
-        ValueError: when too many had to be.
+        ValueError: when too many had to be, or there are none.
     """
     loader = DataLoader(encoded, batch_size=None, sampler=encoded.order(), collate_fn=as_it_is, num_workers=num_workers)
     writer = litdata("litdata.streaming.writer").BinaryWriter(str(folder), chunk_bytes=chunk_bytes)
@@ -97,6 +97,8 @@ def write_split(encoded: "Encoded", folder: Path, *, num_workers: int, chunk_byt
             continue
         writer[written] = data
         written += 1
+    if not written:  # litdata would wait for ever for the list of the shards that there are not
+        raise ValueError(f"the {encoded.split} split has no rows that could be written: leave it out of `splits`, or check the dataset")
     writer.done()
     writer.merge()
     return left_out
