@@ -28,7 +28,7 @@ NAMES = (
     "os.system",
     "perceiver.adapters",
 )
-SIZES = (10**4, 10**6, 10**9, 10**12, 2**63, 10**30)  # of what a number in a description may ask for
+SIZES = (10**4, 10**9, 2**63, 10**30)  # that no weights here have
 ROOM = 4 * 2**30  # bytes of memory beside what the process has: more is not to be asked for, or to be refused
 
 
@@ -76,12 +76,12 @@ def check_weights(model: torch.nn.Module) -> None:
     assert found.keys() == KEPT.keys() and all(torch.equal(found[name], weight) for name, weight in KEPT.items())
 
 
-@fuzz(400, weights=mutated(WHOLE[WEIGHTS]))
+@fuzz(250, weights=mutated(WHOLE[WEIGHTS]))
 def test_weights_that_were_changed_are_refused(weights, place):
     assert weights == WHOLE[WEIGHTS] or loaded(place, **{WEIGHTS: weights}) is None
 
 
-@fuzz(700, weights=changed_tensors(WHOLE[WEIGHTS]))
+@fuzz(400, weights=changed_tensors(WHOLE[WEIGHTS]))
 def test_weights_that_were_changed_and_summed_again_are_refused_or_weights_of_the_model(weights, place):
     """So would somebody do who means harm."""
     said = SAID | {"sha256": hashlib.sha256(weights).hexdigest()}
@@ -91,13 +91,13 @@ def test_weights_that_were_changed_and_summed_again_are_refused_or_weights_of_th
     assert all(weight.is_floating_point() and weight.isfinite().all() for weight in model.state_dict().values())
 
 
-@fuzz(500, config=mutated(WHOLE[CONFIG], tokens=TOKENS))
+@fuzz(300, config=mutated(WHOLE[CONFIG], tokens=TOKENS))
 def test_a_model_whose_config_was_changed_is_refused_or_has_the_weights_that_were_saved(config, place):
     if (model := loaded(place, **{CONFIG: config})) is not None:
         check_weights(model)
 
 
-@fuzz(600, said=altered(SAID, st.one_of(odd_values, st.sampled_from(NAMES)), names=("class", "args", "name")))
+@fuzz(400, said=altered(SAID, st.one_of(odd_values, st.sampled_from(NAMES + SIZES)), names=("class", "args", "name")))
 def test_a_model_whose_config_says_something_else_is_refused_or_has_the_weights_that_were_saved(said, place):
     if (model := loaded(place, **{CONFIG: json.dumps(said).encode()})) is not None:
         check_weights(model)

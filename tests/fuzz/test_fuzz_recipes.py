@@ -50,12 +50,12 @@ def check(file: Path) -> None:
     assert isinstance(task, LightningModule) and isinstance(data, LightningDataModule)
 
 
-@fuzz(45, seconds=60, tree=st.sampled_from(["small", "small", "small", "toy", "quickstart"]).flatmap(lambda name: altered(TREES[name], odd)))
+@fuzz(70, seconds=60, tree=st.sampled_from(["small", "small", "small", "toy", "quickstart"]).flatmap(lambda name: altered(TREES[name], odd)))
 def test_a_recipe_that_says_something_else_is_built_or_refused_by_its_name(tree, place):
     check(put(place / "recipe.yaml", yaml.safe_dump(tree).encode()))
 
 
-@fuzz(40, seconds=60, text=st.sampled_from([*TEXTS, "tests/toy_mixture.yaml"]).flatmap(lambda name: miswritten(TEXTS[name])))
+@fuzz(60, seconds=60, text=st.sampled_from([*TEXTS, "tests/toy_mixture.yaml"]).flatmap(lambda name: miswritten(TEXTS[name])))
 def test_a_recipe_with_slips_is_built_or_refused_by_its_name(text, place):
     check(put(place / "slips.yaml", text.encode()))
 
