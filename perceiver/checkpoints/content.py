@@ -81,8 +81,8 @@ def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         try:
             return unpack_kind(kind, inside, tensors)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{kind} holds {str(inside)[:80]!r}, which it cannot") from error
-    raise ValueError(f"an object has the keys {', '.join(packed)[:80]}, of which one alone may begin with $")
+            raise ValueError(f"{kind!a} holds {str(inside)[:80]!a}, which it cannot") from error
+    raise ValueError(f"an object has the keys {', '.join(packed)[:80]!a}, of which one alone may begin with $")
 
 
 def unpack_kind(kind: str, inside: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -104,4 +104,4 @@ def unpack_kind(kind: str, inside: Any, tensors: Mapping[str, Tensor]) -> Any:
             return DTYPES[inside]
         case "$device":
             return torch.device(inside)
-    raise ValueError(f"{kind} is nothing that a checkpoint holds")
+    raise ValueError(f"{kind!a} is nothing that a checkpoint holds")

@@ -117,18 +117,7 @@ def load(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: naming the file that is not what was written.
     """
-    manifest = verify(folder)
-    return read_verified(folder, manifest)
-
-
-def read_verified(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """The content of a checkpoint that was verified.
-
-    Raises:
-        Damaged: when it was sealed by something else than `save`.
-    """
-    if missing := {WEIGHTS, TENSORS, STATE} - manifest.files.keys():
-        raise Damaged(f"{folder} has no {min(missing)}")
+    check_complete(folder)
     try:
         tensors = load_file(folder / TENSORS)
         content = unpack(json.loads((folder / STATE).read_text(encoding="utf-8")), tensors)
@@ -138,6 +127,18 @@ def read_verified(folder: Path, manifest: Manifest) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Damaged(f"{folder / STATE} holds a {type(content).__name__}, not a checkpoint")
     return {"state_dict": weights} | content
+
+
+def check_complete(folder: Path) -> Manifest:
+    """Reads all files of a checkpoint, and compares them with its manifest, which must name all that `save` writes.
+
+    Raises:
+        Damaged: naming the file that is missing, or not what was written.
+    """
+    manifest = verify(folder)
+    if missing := {WEIGHTS, TENSORS, STATE} - manifest.files.keys():
+        raise Damaged(f"{folder} has no {min(missing)}")
+    return manifest
 
 
 def is_flat(state: Any) -> bool:

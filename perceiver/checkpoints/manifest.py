@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 MANIFEST = "MANIFEST.json"
 FORMAT, VERSION = "perceiver-lightning checkpoint", 1
+NAME = re.compile("[A-Za-z0-9_.-]{1,100}")  # of a file
 MOST_BYTES = 10_000_000  # of the manifest itself
 
 
@@ -54,15 +56,15 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{file} is damaged: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
     if content.get("format") != FORMAT or not isinstance(version, int) or not isinstance(step, int):
-        raise Damaged(f"{file} is of another format: {str(content.get('format'))[:100]!r}, and this is {FORMAT!r}")
+        raise Damaged(f"{file} is of another format: {str(content.get('format'))[:100]!a}, and this is {FORMAT!r}")
     if version > VERSION:
         raise Damaged(f"{file} has version {version}, and this library reads up to {VERSION}: update perceiver-lightning")
     if own != sum_of(content):
         raise Damaged(f"{file} is damaged: its own SHA-256 is not the one that it says")
     for name, (size, sha256) in files.items():
         # A name with a folder in it would read, and have its sum compared with, a file elsewhere.
-        if Path(name).name != name or name in ("", ".", "..", MANIFEST) or not isinstance(size, int) or not isinstance(sha256, str):
-            raise Damaged(f"{file} names {name[:100]!r}, which is no file of a checkpoint")
+        if not NAME.fullmatch(name) or name in (".", "..", MANIFEST) or not isinstance(size, int) or not isinstance(sha256, str):
+            raise Damaged(f"{file} names {name[:100]!a}, which is no file of a checkpoint")
     return Manifest(step, files)
 
 

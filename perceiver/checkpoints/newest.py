@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from perceiver.checkpoints.folder import PART, PREVIOUS, load, part_of, previous_of
-from perceiver.checkpoints.manifest import MANIFEST, Damaged, read_manifest, verify
+from perceiver.checkpoints.folder import PART, PREVIOUS, check_complete, load, part_of, previous_of
+from perceiver.checkpoints.manifest import MANIFEST, Damaged, read_manifest
 from perceiver.checkpoints.single_file import load_file
 
 SUFFIXES = (".ckpt", f".ckpt{PART}", f".ckpt{PREVIOUS}")
@@ -102,7 +102,7 @@ def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint; None when it is complete."""
     try:
         if path.is_dir():
-            verify(path)
+            check_complete(path)
         else:
             load_file(path)
     except Damaged as error:

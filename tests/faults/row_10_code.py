@@ -8,7 +8,7 @@ from perceiver import checkpoints
 from tests.faults.processes import fit_words, last
 from tests.faults.scoreboard import Fell
 from tests.faults.subjects import Done, Warm
-from tests.faults.subjects.faulty_files import check_live, save_with_payload
+from tests.faults.subjects.faulty_files import check_live, has_run, save_with_payload
 from tests.faults.subjects.faulty_peers import resumed_from_code
 
 FAULT = "code in a checkpoint on this machine"
@@ -42,7 +42,7 @@ def ours(folder: Path) -> str:
 
 def refused(done: Done, marker: Path) -> str:
     """What the command line said when it refused a file."""
-    if marker.exists():
+    if has_run(marker, done.text):
         raise Fell(f"the code in it ran: {done.said}")
     if done.returncode != 2 or not done.said.startswith("error: "):
         raise Fell(f"exit code {done.returncode}: {done.said}")
@@ -51,7 +51,7 @@ def refused(done: Done, marker: Path) -> str:
 
 def read_refused(done: Done, marker: Path) -> None:
     """Makes sure that all readers refused a file."""
-    if marker.exists():
+    if has_run(marker, done.text):
         raise Fell(f"the code in it ran: {done.said}")
     found: dict[str, Any] = json.loads(done.said)
     if taken := [reader for reader, told in found.items() if not told["said"]]:

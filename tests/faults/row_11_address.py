@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.faults.processes import fit_words
 from tests.faults.scoreboard import Fell
 from tests.faults.subjects import Warm
-from tests.faults.subjects.faulty_files import check_live, save_with_payload
+from tests.faults.subjects.faulty_files import check_live, has_run, save_with_payload
 from tests.faults.subjects.faulty_runs import error_in, served
 
 FAULT = "code in a checkpoint from an address"
@@ -37,14 +37,14 @@ def ours(folder: Path) -> str:
 def lightning(folder: Path) -> str:
     """`Trainer.fit(ckpt_path=...)`, and `load_from_checkpoint`."""
     check_live(folder)
-    with Warm("faulty_lightning") as act, served(folder / "public") as server:
+    with Warm("faulty_lightning", TORCH_HOME=str(folder / "cache")) as act, served(folder / "public") as server:
         act("train", folder / "run")
         said = []
         for words in (("resume", folder / "run", f"{server.address}/resume.ckpt"), ("load", f"{server.address}/load.ckpt")):
             marker = folder / f"ran {words[0]}"
             save_with_payload({"state_dict": {}, "global_step": 3}, server.folder / f"{words[0]}.ckpt", marker)
             done = act(*words)
-            if marker.exists():
+            if has_run(marker, done.text):
                 said.append(f"{words[0]} ran it")
         if said:
             raise Fell(f"{' and '.join(said)}; it was asked for {', '.join(server.asked)}")

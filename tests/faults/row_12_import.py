@@ -15,10 +15,7 @@ from tests.faults.subjects.faulty_runs import error_in
 
 FAULT = "an import path in a checkpoint or in the configuration of a model"
 EXPECTED = "only registered names are found, nothing is imported"
-NOT_APPLICABLE = {
-    "transformers": "not tried: auto_map in a config.json is followed when trust_remote_code is set, and the Trainer's checkpoints name no class",
-    "accelerate": "its checkpoints name no class",
-}
+NOT_APPLICABLE = {"accelerate": "its checkpoints name no class"}
 
 SHORT = ("--trainer.max_steps=4", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1")
 INTRUDER = """
@@ -118,3 +115,19 @@ def lightning(folder: Path) -> str:
     if taken:
         raise Fell(f"{' and '.join(taken)} that the hyperparameters of a checkpoint name was imported, and otherwise: {said}")
     return said
+
+
+def transformers(folder: Path) -> str:
+    """`AutoModel.from_pretrained` of a folder whose configuration names classes of a module that lies there."""
+    marker, path = intruder(folder)
+    model = folder / "model"
+    model.mkdir()
+    (model / "intruder.py").write_text(INTRUDER.format(marker=str(marker)))
+    classes = {"AutoConfig": "intruder.Intruder", "AutoModel": "intruder.Intruder"}
+    (model / "config.json").write_text(json.dumps({"model_type": "intruder", "auto_map": classes}))
+    with Warm("faulty_transformers", PYTHONPATH=path, HF_MODULES_CACHE=str(folder / "cache")) as act:
+        done = act("load", model)
+    absent(marker, "the configuration of a model")
+    if not done.returncode:
+        raise Fell(f"it was taken for good: {done.said}")
+    return error_in(done.text)

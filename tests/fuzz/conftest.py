@@ -16,6 +16,13 @@ from tests.fuzz.cases import tried
 COUNT = "fuzzed cases"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives a test of many cases more time than others have; a case has a limit of its own."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(1500))
+
+
 @pytest.fixture(autouse=True)
 def counted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lets what is wrong through to the library's own errors, and tells how many cases a test tried.

@@ -43,6 +43,11 @@ def save_with_payload(content: dict[str, Any], file: Path, marker: Path, *, zipp
     torch.save(content | {"more": Payload(marker)}, file, _use_new_zipfile_serialization=zipped)
 
 
+def has_run(marker: Path, text: str) -> bool:
+    """Whether code has run: its folder is there, or it said that it could not be made."""
+    return marker.exists() or str(marker) in text
+
+
 def check_live(folder: Path) -> None:
     """Makes sure that code in a checkpoint runs where nothing is done about it: otherwise no refusal would mean anything."""
     file, marker = folder / "live.pt", folder / "live"

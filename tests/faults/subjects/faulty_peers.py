@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from tests.faults.scoreboard import Fell
 from tests.faults.subjects import Warm
-from tests.faults.subjects.faulty_files import check_live, pack_tight, peak_bytes, save_with_payload
+from tests.faults.subjects.faulty_files import check_live, has_run, pack_tight, peak_bytes, save_with_payload
 from tests.faults.subjects.faulty_runs import error_in
 from tests.faults.subjects.faulty_strikes import limit_memory, strike
 
@@ -199,13 +199,11 @@ def resumed_from_code(subject: str, folder: Path, checkpoint: str) -> str:
             whole, marker = file.read_bytes(), folder / f"ran {file.name}"
             if spoil(file, "code", marker):
                 done = run("resume", folder / "again", place)
-                (ran if marker.exists() else held).append(file.name)
-                if not marker.exists() and done.returncode:
+                (ran if has_run(marker, done.text) else held).append(file.name)
+                if file.name in held and done.returncode:
                     said = error_in(done.text)
-                if subject == "lightning" and not marker.exists():
-                    done = run("load", place)
-                    if marker.exists():
-                        ran.append(f"{file.name} by load_from_checkpoint")
+                if file.name in held and subject == "lightning" and has_run(marker, run("load", place).text):
+                    ran.append(f"{file.name} by load_from_checkpoint")
             file.write_bytes(whole)
         if ran:
             raise Fell(f"code in {', '.join(ran)} runs; not that in {', '.join(held) or 'any other'}")

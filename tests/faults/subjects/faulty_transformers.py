@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 
 from tests.faults.subjects.faulty_peers import STEPS, Judged, act, resume_from_bomb
 
@@ -54,10 +54,13 @@ def train(
 
 def main(words: Sequence[str]) -> None:
     """Does what is asked for."""
-    if words[0] == "bomb":
-        resume_from_bomb(["resume", *words[1:]], train)
-    else:
-        act(words, train)
+    match list(words):
+        case ["load", folder]:
+            AutoModel.from_pretrained(folder)
+        case ["bomb", *rest]:
+            resume_from_bomb(["resume", *rest], train)
+        case _:
+            act(words, train)
 
 
 if __name__ == "__main__":
