@@ -9,6 +9,16 @@ from perceiver.description import Described
 from perceiver.tokens import Tokens
 
 
+def check_mask(mask: Tensor | None, *shape: int) -> None:
+    """Compares a mask, or what lengths say, with the axes along which entries vary.
+
+    Raises:
+        ValueError: when it has others.
+    """
+    if mask is not None and tuple(mask.shape) != shape:
+        raise ValueError(f"a mask of {tuple(mask.shape)}, or lengths that make one, for entries that vary along {shape}: give one of {shape}")
+
+
 class Adapter(Described, ABC):
     """Turns the raw entry of one modality into tokens. A new modality is one subclass, in a file of its own.
 

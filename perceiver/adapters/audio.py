@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceiver.adapters.adapter import Adapter
+from perceiver.adapters.adapter import Adapter, check_mask
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
 
@@ -30,6 +30,7 @@ def silence_behind(payload: Float[Tensor, "b c s"], mask: Bool[Tensor, "b s"] | 
     """Zeros where the mask says that there is no sound, and the mask (all True when there was none)."""
     if mask is None:
         return payload, torch.ones(len(payload), payload.shape[-1], dtype=torch.bool, device=payload.device)
+    check_mask(mask, len(payload), payload.shape[-1])
     return payload.masked_fill(~mask[:, None], 0), mask
 
 

@@ -10,7 +10,7 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from perceiver.adapters.adapter import Adapter
+from perceiver.adapters.adapter import Adapter, check_mask
 from perceiver.positions import FourierPositions
 from perceiver.tokens import Tokens
 
@@ -71,6 +71,7 @@ class ImagePatches(Adapter):
             payload = payload / 255
         elif not payload.is_floating_point():
             raise ValueError(f"expected floats in [0, 1] or uint8, got {payload.dtype}: convert the pictures")
+        check_mask(mask, len(payload), *self.size)
         pixels = (payload - self.get_buffer("mean")) / self.get_buffer("std")
         if mask is not None:
             pixels = pixels.masked_fill(~mask[:, None], 0)

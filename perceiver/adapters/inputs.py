@@ -19,6 +19,14 @@ from perceiver.tokens import Tokens, lengths_to_mask
 
 Batch = Mapping[str, Tensor]
 
+# What may stand beside a modality's name, what it has to be, and whether a tensor is that.
+ENTRIES: tuple[tuple[str, str, Callable[[Tensor], bool]], ...] = (
+    ("", "a tensor whose first axis is the rows", lambda entry: entry.ndim > 0),
+    ("_present", "one bool a row", lambda entry: entry.ndim == 1 and entry.dtype == torch.bool),
+    ("_length", "one whole number a row", lambda entry: entry.ndim == 1 and entry.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)),
+    ("_mask", "bools, True for each place of a row that is valid", lambda entry: entry.ndim > 1 and entry.dtype == torch.bool),
+)
+
 
 class ModalityDropout(Described):
     """In training, hides whole modalities from a row, but never all that it has.
@@ -155,7 +163,10 @@ class Inputs(Described):
         for name in had:
             payload, mask, rows = select_rows(batch, name, had[name], kept[name], size)
             if rows is None or len(rows):
-                segments[name] = replace(self.adapters[name](payload, mask), rows=rows, project=self._projection(name))
+                tokens, project = self.adapters[name](payload, mask), self._projection(name)
+                if project is not None and tokens.features.dtype == torch.float64 != project.weight.dtype:
+                    raise ValueError(f"{name!r} is in double precision, and the model in {project.weight.dtype}: give float32")
+                segments[name] = replace(tokens, rows=rows, project=project)
         if not segments:
             raise ValueError(
                 f"no row of the batch has a modality of this model, which reads {', '.join(self.adapters)}; "
@@ -176,10 +187,11 @@ def num_rows(batch: Batch, names: Iterable[str]) -> int:
     """The number of rows of a batch: that of its presence vectors, or of the raw entries of modalities that have none.
 
     Raises:
-        ValueError: when they differ.
+        ValueError: when they differ, or are none.
     """
     names = list(names)
     for name in names:
+        check_entries(batch, name)
         present = batch.get(f"{name}_present")
         if name not in batch and present is not None and present.any():
             raise ValueError(
@@ -189,6 +201,19 @@ def num_rows(batch: Batch, names: Iterable[str]) -> int:
     if len(set(sizes.values())) > 1:
         raise ValueError(f"entries disagree about the number of rows: {sizes}")
     return next(iter(sizes.values()), 0)
+
+
+def check_entries(batch: Batch, name: str) -> None:
+    """Refuses what is no entry of a modality, or does not say what stands beside one.
+
+    Raises:
+        ValueError: naming the key, what it holds, and what it should.
+    """
+    for key, wanted, fits in ((name + suffix, wanted, fits) for suffix, wanted, fits in ENTRIES if name + suffix in batch):
+        entry = batch[key]
+        if not (isinstance(entry, Tensor) and fits(entry)):
+            found = f"{entry.dtype} of {tuple(entry.shape)}" if isinstance(entry, Tensor) else type(entry).__name__
+            raise ValueError(f"{key!r} is {found}: give {wanted}")
 
 
 def select_rows(

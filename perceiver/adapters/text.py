@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceiver.adapters.adapter import Adapter
+from perceiver.adapters.adapter import Adapter, check_mask
 from perceiver.initialization import Start, small_array
 from perceiver.positions import LearnedPositions
 from perceiver.tokenizer import PAD, VOCAB_SIZE
@@ -43,14 +43,19 @@ class TextBytes(Adapter):
         Raises:
             ValueError: when the ids are not whole numbers in two axes, or the text is longer than the table.
         """
-        if payload.ndim != 2 or payload.is_floating_point():
+        if payload.ndim != 2 or payload.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"expected ids of shape (rows, bytes), got {payload.dtype} of {tuple(payload.shape)}")
         if payload.shape[1] > self.max_length:
             raise ValueError(f"a text of {payload.shape[1]} bytes is longer than the table of {self.max_length}: cut it, or raise max_length")
+        check_mask(mask, *payload.shape)
         if mask is not None:
             payload = payload.masked_fill(~mask, PAD)
         length = payload.shape[1]
-        return Tokens(self.embed(payload), (length,), positions=self.positions((length,)), mask=mask)
+        try:
+            features = self.embed(payload)
+        except IndexError as error:
+            raise ValueError(f"ids from {payload.min()} to {payload.max()}, and this table has 0 to {self.embedding.num_embeddings - 1}") from error
+        return Tokens(features, (length,), positions=self.positions((length,)), mask=mask)
 
     def largest(self, rows: int) -> Int[Tensor, "b l"]:
         """A text that fills the table of places, all zeros."""

@@ -29,16 +29,23 @@ def pack(value: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
     """
     if value is None or isinstance(value, bool | str):
         return value
-    if isinstance(value, int | float | np.generic):
-        return pack_number(value.item() if isinstance(value, np.generic) else value)
+    if isinstance(value, np.generic) and isinstance(value.item(), bool | int | float):
+        value = value.item()
+    if isinstance(value, int | float):
+        return pack_number(value)
     if isinstance(value, Tensor):
-        name = place or "tensor"
-        while name in tensors:
+        check_kept(value, place)
+        name = (place or "tensor").encode(errors="backslashreplace").decode()
+        while name in tensors or not is_name(name):
             name += "'"
         tensors[name] = value.detach()
         return {"$tensor": name}
     if isinstance(value, np.ndarray):
-        return {"$array": pack(torch.from_numpy(np.ascontiguousarray(value)), tensors, place)}
+        try:
+            tensor = torch.from_numpy(value.copy())
+        except (TypeError, ValueError) as error:  # of words, dates, objects, or the other order of bytes
+            raise ValueError(f"{place} is an array of {value.dtype}, which no tensor can hold: keep numbers in state_dict") from error
+        return {"$array": pack(tensor, tensors, place)}
     if isinstance(value, Mapping):
         items = [(key, pack(item, tensors, f"{place}/{key}" if place else str(key))) for key, item in value.items()]
         if all(isinstance(key, str) and not key.startswith("$") for key, _ in items):
@@ -46,7 +53,8 @@ def pack(value: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
         return {"$dict": [[pack(key, tensors, f"{place}, a key"), item] for key, item in items]}
     if isinstance(value, list | tuple | Set):
         packed = [pack(item, tensors, f"{place}/{number}") for number, item in enumerate(value)]
-        return packed if isinstance(value, list) else {"$tuple" if isinstance(value, tuple) else "$set": packed}
+        kind = "$tuple" if isinstance(value, tuple) else "$frozenset" if isinstance(value, frozenset) else "$set"
+        return packed if isinstance(value, list) else {kind: packed}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, torch.dtype):
@@ -57,6 +65,22 @@ def pack(value: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
         f"{place} is a {type(value).__module__}.{type(value).__qualname__}, which only a pickle can hold, and a checkpoint holds none, "
         "because reading one runs code: keep numbers, words, tensors, lists and dicts of them in state_dict"
     )
+
+
+def check_kept(tensor: Tensor, place: str) -> None:
+    """Refuses what safetensors cannot hold.
+
+    Raises:
+        ValueError: naming the place of the tensor.
+    """
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.dtype in (torch.complex32, torch.complex128):
+        what = "without data" if tensor.is_meta else f"of {tensor.dtype}, {tensor.layout}"
+        raise ValueError(f"{place} is a tensor {what}, which a checkpoint cannot hold: keep a dense one of another dtype in state_dict")
+
+
+def is_name(name: str) -> bool:
+    """Whether safetensors keeps a tensor under a name, and gives it back."""
+    return name != "__metadata__" and not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def pack_number(value: int | float) -> Any:
@@ -98,6 +122,8 @@ def unpack_kind(kind: str, inside: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(unpack(item, tensors) for item in inside)
         case "$set":
             return {unpack(item, tensors) for item in inside}
+        case "$frozenset":
+            return frozenset(unpack(item, tensors) for item in inside)
         case "$float":
             return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[inside]
         case "$dtype":

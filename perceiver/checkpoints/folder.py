@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from perceiver.checkpoints.content import pack, unpack
+from perceiver.checkpoints.content import check_kept, is_name, pack, unpack
 from perceiver.checkpoints.manifest import MANIFEST, Damaged, Manifest, seal, sync, verify, write_text
 
 WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.json"
@@ -54,6 +54,8 @@ def save(content: Mapping[str, Any], folder: Path) -> None:
     rest, weights = dict(content), {}
     if is_flat(content.get("state_dict")):
         weights = rest.pop("state_dict")
+        for name, weight in weights.items():
+            check_kept(weight, name)
     state = pack(rest, tensors)
     part = part_of(folder)
     try:
@@ -143,7 +145,7 @@ def check_complete(folder: Path) -> Manifest:
 
 def is_flat(state: Any) -> bool:
     """Whether it is tensors by name, and nothing else."""
-    return isinstance(state, Mapping) and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
+    return isinstance(state, Mapping) and all(isinstance(key, str) and is_name(key) and isinstance(value, Tensor) for key, value in state.items())
 
 
 def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:

@@ -1,20 +1,24 @@
 """Inputs: any row may lack any modality, and each is told apart from what was never there."""
 
 import math
+import re
 
 import pytest
 import torch
 from builders import (
+    BYTES,
     CONTEXT_DIM,
     GRIDS,
     NAMES,
     ROWS,
+    SAMPLES,
     Batch,
     bounded,
     compact_batch,
     gradients,
     presence_table,
     raw_entries,
+    small_perceiver,
     three_adapters,
     whole_batch,
     without_shape_checks,
@@ -246,3 +250,23 @@ def test_inputs_hold_one_adapter_and_one_projection_a_modality() -> None:
     inputs = small_inputs()
     assert list(inputs.adapters) == list(inputs.projections) == list(NAMES)
     assert all(isinstance(p, nn.Linear) and p.out_features == CONTEXT_DIM for p in inputs.projections.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("audio", [0.5], "'audio' is list: give a tensor whose first axis is the rows"),
+        ("audio_present", torch.tensor([1, 2]), "'audio_present' is torch.int64 of (2,): give one bool a row"),
+        ("audio_present", torch.ones(2, 3, dtype=torch.bool), "'audio_present' is torch.bool of (2, 3): give one bool a row"),
+        ("text_length", torch.tensor([1.5, 2.0]), "'text_length' is torch.float32 of (2,): give one whole number a row"),
+        ("text_mask", torch.ones(2, BYTES), f"'text_mask' is torch.float32 of (2, {BYTES}): give bools"),
+        ("text_mask", torch.ones(2, 3, dtype=torch.bool), f"a mask of (2, 3), or lengths that make one, for entries that vary along (2, {BYTES})"),
+        ("image_length", torch.tensor([1, 2]), "for entries that vary along (2, 6, 15)"),
+        ("text", torch.full((2, BYTES), 262), "ids from 262 to 262, and this table has 0 to 261"),
+        ("audio", torch.zeros(2, 1, SAMPLES, dtype=torch.float64), "'audio' is in double precision, and the model in torch.float32"),
+    ],
+)
+def test_what_is_no_entry_is_refused_by_its_name(key, value, message):
+    batch = {name: entry for name, entry in raw_entries(2).items() if not name.endswith("_length")}
+    with without_shape_checks(), pytest.raises(ValueError, match=re.escape(message)):
+        small_perceiver()(batch | {key: value})

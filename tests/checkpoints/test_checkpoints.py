@@ -55,6 +55,56 @@ def test_what_is_saved_comes_back_bit_by_bit(tmp_path):
     assert not (tmp_path / "last.ckpt.part").exists()
 
 
+@pytest.mark.parametrize("value", [np.array(5.0), np.arange(5)[::-2], {frozenset({1}): 2}, {frozenset({1})}, {"__metadata__": torch.ones(2)}])
+def test_what_has_no_axis_no_order_or_an_odd_name_comes_back_as_it_was(tmp_path, value):
+    checkpoints.save({"global_step": 3, "state_dict": {}, "value": value, "__metadata__": torch.ones(3)}, tmp_path / "last.ckpt")
+    found = checkpoints.read(tmp_path / "last.ckpt")
+    assert same(value, found["value"]) and same(found["__metadata__"], torch.ones(3))
+
+
+UNFIT = [
+    np.datetime64("2020-02-02"),
+    np.complex64(1j),
+    np.longdouble(0.1),
+    np.array(["x"]),
+    np.arange(3, dtype=">i4"),
+    torch.eye(2).to_sparse(),
+    torch.ones(2, device="meta"),
+    torch.ones(2, dtype=torch.complex128),
+]
+
+
+@pytest.mark.parametrize("value", UNFIT, ids=str)
+def test_what_no_checkpoint_can_hold_is_refused_by_its_place_and_nothing_is_touched(tmp_path, value):
+    for given, place in (({"state_dict": {}, "callbacks": {"mine": [value]}}, "callbacks/mine/0"), ({"state_dict": {"w": value}}, "(state_dict/)?w")):
+        with pytest.raises(ValueError, match=rf"^{place} is "):
+            checkpoints.save(given, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "\ud800", "two\nlines"])
+def test_a_manifest_that_names_what_no_file_is_called_is_refused(tmp_path, name):
+    checkpoints.save(content(), tmp_path / "last.ckpt")
+    resealed(tmp_path / "last.ckpt", {name: {"bytes": 1, "sha256": ""}})
+    with pytest.raises(checkpoints.Damaged, match="which is no file of a checkpoint"):
+        checkpoints.read(tmp_path / "last.ckpt")
+
+
+def test_a_manifest_without_one_of_the_files_is_no_checkpoint_to_go_on_from(tmp_path):
+    checkpoints.save(content(), tmp_path / "last.ckpt")
+    resealed(tmp_path / "last.ckpt", {}, without="state.json")
+    with pytest.raises(checkpoints.Damaged, match=r"last\.ckpt has no state\.json, and no other checkpoint"):
+        checkpoints.resumable(tmp_path / "last.ckpt")
+
+
+def resealed(folder: Path, more: dict, without: str = "") -> None:
+    """Changes the files that a manifest names, and gives it a right sum of its own."""
+    said = json.loads((folder / "MANIFEST.json").read_text())
+    del said["sha256"]
+    said["files"] = {name: one for name, one in said["files"].items() if name != without} | more
+    (folder / "MANIFEST.json").write_text(json.dumps(said | {"sha256": sum_of(said)}))
+
+
 def test_not_a_number_comes_back_as_itself():
     assert math.isnan(unpack(json.loads(json.dumps(pack(math.nan, {}))), {}))
 

@@ -1,13 +1,18 @@
 """The loader of a mixture: items in the order of the steps, from wherever training stands, and errors that say which rows they meet."""
 
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.util import Finalize, get_temp_dir
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+DIES_WITHIN = 1.0  # seconds, from a process's last word until the system says that it is gone
 
 
 def steps_done(data: LightningDataModule) -> int:
@@ -100,9 +105,10 @@ class MixtureLoader:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                told = str(error).splitlines()[0].rstrip(".")
-                if not told.startswith("DataLoader"):
+            except (RuntimeError, OSError, EOFError) as error:
+                with undisturbed():
+                    told = lost(error, batches)
+                if told is None:
                     raise
                 end_workers(batches)
                 raise WorkerLost(f"{told}, while batch {item} was waited for{self._rows_of(item)}") from error
@@ -138,11 +144,43 @@ def end_loader(loader: DataLoader[Any]) -> None:
 def end_workers(batches: Any) -> None:
     """Ends the workers of an iterator, if it has any. Torch asks them, and waits five seconds; one that hangs, and takes no SIGTERM, is killed."""
     workers = getattr(batches, "_workers", [])
-    getattr(batches, "_shutdown_workers", lambda: None)()
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
+    with undisturbed():
+        getattr(batches, "_shutdown_workers", lambda: None)()
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+
+def lost(error: BaseException, batches: Any) -> str | None:
+    """What an error of an iterator says of a data worker that is lost; None when it is about something else.
+
+    PyTorch says so itself, or else nobody answers when a batch is fetched from the worker that has made it.
+    """
+    told = (str(error).splitlines() or [""])[0].strip().rstrip(".")
+    if isinstance(error, RuntimeError):
+        return told if told.startswith("DataLoader") else None
+    if not getattr(batches, "_workers", []) or told.startswith("Caught "):  # there are none, or one that is alive has told it
+        return None
+    end = time.monotonic() + DIES_WITHIN
+    while not (dead := [str(worker.pid) for worker in getattr(batches, "_workers", []) if not worker.is_alive()]):
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.01)
+    return f"DataLoader worker (pid {', '.join(dead)}) is gone ({type(error).__name__})"
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keeps PyTorch from raising an error here because of a worker that died before: it does so wherever the main thread is just then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def as_it_is(batch: Any) -> Any:
