@@ -5,11 +5,13 @@ no model. Folders in the format of transformers are read with the same functions
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -57,24 +59,38 @@ def load_model(folder: Path) -> nn.Module:
     version = content.get("format_version")
     if not isinstance(version, int) or version > VERSION:
         raise ValueError(f"{folder} has version {version} of this format, and this library reads up to {VERSION}: update perceiver-lightning")
-    weights = read_weights(folder, content.get("sha256"))
+    return model_of(content.get("model"), content.get("origin"), read_weights(folder, content.get("sha256")), folder / CONFIG)
+
+
+def model_of(description: Any, origin: Any, weights: Mapping[str, Tensor], file: Path) -> nn.Module:
+    """The model of a description and weights that came from a file, of which nothing is believed; in evaluation mode, in the numbers of its weights.
+
+    Args:
+        description: as `perceiver.description.describe` gives it.
+        origin: what the model keeps of where it came from; an object, or None.
+        weights: by name.
+        file: they came from, for errors.
+
+    Raises:
+        ValueError: naming the file, when the description makes no module, one with other weights, or one that is larger than its weights.
+    """
     try:
+        if not isinstance(origin, dict | None):
+            raise ValueError(f"its origin is {str(origin)[:80]!r}, and no object")
         with NoLargerThan(weights):
-            model = build(content.get("model"))
+            model = build(description)
         if not isinstance(model, nn.Module):
             raise ValueError("it describes no module")
-        if not isinstance(content.get("origin"), dict | None):
-            raise ValueError(f"its origin is {str(content['origin'])[:80]!r}, and no object")
         check_same_weights(model.state_dict(), weights)
+        if strange := [name for name, _ in model.named_parameters() if not weights[name].is_floating_point()]:
+            raise ValueError(f"{strange[0]} is {weights[strange[0]].dtype}, and a weight is a floating-point number")
     except (ValueError, RecursionError, RuntimeError, MemoryError, OverflowError) as error:  # or more memory than there is
-        raise ValueError(f"{folder / CONFIG}: {' '.join(str(error).split())[:500]}") from error
-    if strange := [name for name, parameter in model.named_parameters() if not weights[name].is_floating_point()]:
-        raise ValueError(f"{strange[0]} in {folder} is {weights[strange[0]].dtype}, and a weight is a floating-point number")
+        raise ValueError(f"{file}: {' '.join(str(error).split())[:500]}") from error
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(weights[name].dtype)
     model.load_state_dict(weights)
-    if content.get("origin") is not None:
-        model.origin = content["origin"]
+    if origin is not None:
+        setattr(model, "origin", origin)  # noqa: B010 - which a module takes for a tensor otherwise
     return model.eval()
 
 
@@ -93,13 +109,22 @@ class NoLargerThan(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls a function of PyTorch, unless it is one too many, or makes too large a tensor."""
         self.steps -= 1
-        makes = not any(isinstance(argument, Tensor) for argument in args)
-        asked = [argument for argument in args if makes and isinstance(argument, int | float)]
+        # These two are given the numbers themselves, which are there already.
+        makes = function not in (torch.tensor, torch.as_tensor) and not any(isinstance(argument, Tensor) for argument in args)
+        asked = [size for argument in args if makes and (size := numbers_in(argument)) is not None]
         if self.steps >= 0 and max(asked, default=0) <= self.most:
             found = function(*args, **(kwargs or {}))
             if not (makes and isinstance(found, Tensor) and found.numel() > self.most):  # memory that nobody has written to yet is none
                 return found
         raise ValueError("it describes a model that is larger than its weights")
+
+
+def numbers_in(argument: Any) -> int | float | None:
+    """How many numbers a tensor has of which an argument is the size; None when it is none."""
+    if isinstance(argument, int | float):
+        return argument
+    sized = isinstance(argument, tuple | list) and all(isinstance(size, int) for size in argument)
+    return math.prod(argument) if sized else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -72,9 +72,9 @@ class RandomState(Callback):
             ValueError: when it has not: dropout could not go on as it would have.
         """
         if self._resumed is not None and len(self._resumed["ranks"]) != trainer.world_size:
-            written_by = len(self._resumed["ranks"])
+            there = len(self._resumed["ranks"])
             raise ValueError(
-                f"this checkpoint was written by {written_by} ranks, and there are {trainer.world_size}: the rows of a step would be "
+                f"this checkpoint was written by {there} rank{'s' * (there > 1)}, and this run has {trainer.world_size}: the rows of a step would be "
                 "the same, but not the model's random numbers. Resume with as many ranks"
             )
 

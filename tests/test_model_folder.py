@@ -142,7 +142,7 @@ def spoil_norm(weights) -> None:
         (lambda weights: weights.pop("norm.bias"), r"1 weights missing \(norm.bias\)"),
         (lambda weights: weights.update(extra=torch.zeros(3)), r"1 weights unknown \(extra\)"),
         (lambda weights: weights.update({"norm.bias": torch.zeros(3)}), r"norm.bias: \(3,\) in the checkpoint, \(14,\) in the model"),
-        (lambda weights: weights.update({"norm.bias": torch.zeros(14, dtype=torch.int32)}), "norm.bias in .* is torch.int32, and a weight is"),
+        (lambda weights: weights.update({"norm.bias": torch.zeros(14, dtype=torch.int32)}), "norm.bias is torch.int32, and a weight is"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(folder, change, message):

@@ -98,7 +98,7 @@ def test_another_number_of_ranks_is_refused():
     state = RandomState()
     state.load_state_dict({"ranks": [random_state(), random_state()]})
     trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    with pytest.raises(ValueError, match="written by 2 ranks, and there are 1"):
+    with pytest.raises(ValueError, match="written by 2 ranks, and this run has 1"):
         state.on_train_start(trainer, L.LightningModule())
 
 

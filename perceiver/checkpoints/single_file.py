@@ -23,8 +23,16 @@ def load_file(file: Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # of pickles in other protocols, which are refused or read all the same
             return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        told = said(error)
         raise Damaged(f"{file} is damaged, or holds more than weights and plain data: {told}") from error
+
+
+def said(error: Exception) -> str:
+    """What PyTorch says of a file in a line, without its advice on how to run what stands in it."""
+    if isinstance(error, KeyError):
+        return f"it holds the unknown code {error}"
+    lines = str(error).rpartition("WeightsUnpickler error:")[2].partition("Please use")[0].splitlines()
+    return next((line.strip() for line in lines if line.strip() and "weights_only" not in line), type(error).__name__)
 
 
 def check_sizes(file: Path) -> None:

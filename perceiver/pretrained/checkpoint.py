@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from perceiver import checkpoints
-from perceiver.description import build, describe
-from perceiver.model_folder import check_finite
-from perceiver.weights import check_same_weights
+from perceiver.description import describe
+from perceiver.model_folder import check_finite, model_of
 
 PREFIX = "model."  # under which a task keeps its model
 DESCRIPTION, ORIGIN = "perceiver_model", "perceiver_origin"  # entries of a checkpoint, beside Lightning's
@@ -29,7 +28,7 @@ def load_checkpoint(file: str | Path) -> nn.Module:
     """The model of a checkpoint that a task of this library wrote, in evaluation mode.
 
     Raises:
-        ValueError: when it cannot be read, or does not say what its model was built with.
+        ValueError: when it cannot be read, does not say what its model was built with, or says it of another model than its weights are of.
     """
     content = checkpoints.read(Path(file))
     if DESCRIPTION not in content:
@@ -37,16 +36,7 @@ def load_checkpoint(file: str | Path) -> nn.Module:
             f"{file} does not say what its model was built with: it has code of its own, or is older than that. "
             "Build the model, and give it the weights with perceiver.pretrained.InitFrom"
         )
-    weights = weights_of(content, Path(file))
-    try:
-        model = build(content[DESCRIPTION])
-        check_same_weights(model.state_dict(), weights)
-    except (ValueError, RecursionError, RuntimeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{file}: {error}") from error
-    model.load_state_dict(weights)
-    if content.get(ORIGIN) is not None:
-        model.origin = content[ORIGIN]
-    return model.eval()
+    return model_of(content[DESCRIPTION], content.get(ORIGIN), weights_of(content, Path(file)), Path(file))
 
 
 def save_checkpoint(model: nn.Module, file: str | Path) -> None:

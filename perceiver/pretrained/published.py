@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from perceiver.model_folder import CONFIG, read_config, read_weights, write
+from perceiver.model_folder import CONFIG, NoLargerThan, read_config, read_weights, write
 from perceiver.models.model import Model
 from perceiver.pretrained.architectures import architecture
 from perceiver.pretrained.config import PublishedConfig
@@ -32,14 +32,15 @@ def load_published(folder: str | Path, semantics: str = "hf") -> Model:
     """
     folder = Path(folder)
     content = read_config(folder)
+    weights = read_weights(folder)
     try:
         config = PublishedConfig.read(content)
         kind = architecture(config.architecture)
-        with torch.device("meta"):
+        with torch.device("meta"), NoLargerThan(weights):
             empty = kind.build(config, semantics_of(semantics))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
-    weights = from_published(read_weights(folder), config, semantics)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{folder / CONFIG}: {' '.join(str(error).split())[:500]}") from error
+    weights = from_published(weights, config, semantics)
     try:
         check_same_weights(empty.state_dict(), weights)
     except ValueError as error:

@@ -82,14 +82,6 @@ def test_what_no_checkpoint_can_hold_is_refused_by_its_place_and_nothing_is_touc
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "\ud800", "two\nlines"])
-def test_a_manifest_that_names_what_no_file_is_called_is_refused(tmp_path, name):
-    checkpoints.save(content(), tmp_path / "last.ckpt")
-    resealed(tmp_path / "last.ckpt", {name: {"bytes": 1, "sha256": ""}})
-    with pytest.raises(checkpoints.Damaged, match="which is no file of a checkpoint"):
-        checkpoints.read(tmp_path / "last.ckpt")
-
-
 def test_a_manifest_without_one_of_the_files_is_no_checkpoint_to_go_on_from(tmp_path):
     checkpoints.save(content(), tmp_path / "last.ckpt")
     resealed(tmp_path / "last.ckpt", {}, without="state.json")
@@ -248,15 +240,11 @@ def test_a_state_that_no_checkpoint_has_is_refused_although_its_sum_is_right(tmp
         checkpoints.read(place)
 
 
-@pytest.mark.parametrize("name", ["../other", "/etc/passwd", "", "..", "MANIFEST.json"])
-def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["../other", "/etc/passwd", "", "..", "MANIFEST.json", "n" * 300, "\ud800", "two\nlines"])
+def test_a_manifest_that_names_a_file_elsewhere_or_none_is_refused(tmp_path, name):
     place = tmp_path / "last.ckpt"
     checkpoints.save(content(), place)
-    manifest = json.loads((place / "MANIFEST.json").read_text())
-    manifest["files"][name] = manifest["files"]["state.json"]
-    del manifest["sha256"]
-    manifest["sha256"] = sum_of(manifest)
-    (place / "MANIFEST.json").write_text(json.dumps(manifest))
+    resealed(place, {name: json.loads((place / "MANIFEST.json").read_text())["files"]["state.json"]})
     with pytest.raises(checkpoints.Damaged, match="which is no file of a checkpoint"):
         checkpoints.read(place)
 
@@ -298,8 +286,9 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
     for name, write in (("old", lambda file: file.write_bytes(pickle.dumps({"a": Code()}))), ("new", lambda file: torch.save({"a": Code()}, file))):
         write(tmp_path / f"{name}.ckpt")
-        with pytest.raises(checkpoints.Damaged, match=f"{name}.ckpt is damaged, or holds more than weights"):
+        with pytest.raises(checkpoints.Damaged, match=f"{name}.ckpt is damaged, or holds more than weights") as told:
             checkpoints.read(tmp_path / f"{name}.ckpt")
+        assert not any(advice in str(told.value) for advice in ("weights_only", "Please", "trust"))  # of PyTorch, on how to run it
     assert not (tmp_path / "ran").exists()
 
 

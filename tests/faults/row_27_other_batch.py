@@ -26,7 +26,7 @@ def ours(folder: Path) -> str:
     two = ("--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true")
     ranks = run("train.py", *mixture(killed, *resume(killed), *two))
     told = next((line for line in ranks.stderr.splitlines() if line.startswith("error: ")), ranks.stderr[-200:])
-    if ranks.returncode != 2 or "written by 1 ranks, and there are 2" not in told or len(steps(killed)) != made:
+    if ranks.returncode != 2 or "written by 1 rank, and this run has 2" not in told or len(steps(killed)) != made:
         raise Fell(f"another number of ranks: exit code {ranks.returncode}: {told}")
     return f"{batch.said}; {told}"
 

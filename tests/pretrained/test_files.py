@@ -117,6 +117,8 @@ def rewrite(small, **changes):
         ({"model_type": "bert"}, "model_type is 'bert'"),
         ({"num_latents": "many"}, "config.json: "),
         ({"num_cross_attention_heads": 7}, "config.json: .* does not divide into heads=7"),
+        ({"num_self_attends_per_block": 10**9}, "config.json: it describes a model that is larger than its weights"),
+        ({"num_latents": 10**12}, "config.json: it describes a model that is larger than its weights"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(small, changes, said):

@@ -205,3 +205,23 @@ def test_the_table_names_each_part_with_its_numbers():
     assert rows["heads"] == ["2", f"{13 * CLASSES + CLASSES}", "starts anew"]
     assert rows["latents"] == ["1", "42", "loaded"]
     assert rows["extra"] == ["1", "6", "only in the source"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"perceiver_model": {"class": "torch.nn.Linear", "args": {"in_features": 10**6, "out_features": 10**6}}},
+            "a model that is larger than its weights",
+        ),
+        ({"perceiver_model": 5}, "describes no module"),
+        ({"perceiver_origin": "elsewhere"}, "its origin is 'elsewhere', and no object"),
+        ({"state_dict": {"model.weight": torch.zeros(3)}}, "this checkpoint is of another model"),
+    ],
+)
+def test_a_checkpoint_whose_description_is_not_of_its_weights_is_refused(tmp_path, changes, said):
+    file = tmp_path / "a.ckpt"
+    perceiver.pretrained.save_checkpoint(small_perceiver(), file)
+    torch.save(torch.load(file, weights_only=True) | changes, file)
+    with pytest.raises(ValueError, match=rf"a\.ckpt: .*{said}"):
+        perceiver.from_pretrained(file)
