@@ -24,7 +24,7 @@ from perceiver.attention import Attention
 from perceiver.explain import ModalityReport
 from perceiver.fixed_attention import ConstantAttention, UniformAttention
 from perceiver.guards import ExplainOutOfMemory, NameLostRows, SaveWhenPreempted, StopNonFinite, guards
-from perceiver.resume import WholeCheckpoints
+from perceiver.resume import RunCheckpoint, WholeCheckpoints
 from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
 
@@ -193,15 +193,15 @@ def tasks_of(data: LightningDataModule) -> dict[str, Any]:
     return getattr(data, "tasks", {})
 
 
-def checkpoint_callbacks(folder: RunFolder, task: LightningModule, save_every: int | None = None) -> list[ModelCheckpoint]:
+def checkpoint_callbacks(folder: RunFolder, task: LightningModule, save_every: int | None = None) -> list[RunCheckpoint]:
     """`best.ckpt`, by the figure that the task names as its `monitor`, and `last.ckpt`, after each epoch and every so many steps."""
     monitor, mode = getattr(task, "monitor", ("val/loss", "min"))
     found = [
-        ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False, enable_version_counter=False),
-        ModelCheckpoint(folder.checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        RunCheckpoint(folder.checkpoints, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False, enable_version_counter=False),
+        RunCheckpoint(folder.checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
     if save_every:
-        found.append(ModelCheckpoint(folder.checkpoints, "last", every_n_train_steps=save_every, enable_version_counter=False))
+        found.append(RunCheckpoint(folder.checkpoints, "last", every_n_train_steps=save_every, enable_version_counter=False))
     return found
 
 

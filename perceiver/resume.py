@@ -2,9 +2,10 @@
 
 Rows are a function of the step (`perceiver.data.mixture.order`), and Lightning restores weights, optimizer and schedule. What is
 missing is here: the random numbers of the model, a count of steps that is right at an epoch's end, a checkpoint that is
-whole whenever the process dies, and a log in which no step stands twice.
+whole whenever the process dies and wherever its folder is moved, and a log in which no step stands twice.
 """
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,28 @@ class WholeCheckpoints(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a checkpoint, and the one before it."""
         checkpoints.remove(Path(path))
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's, for a run whose folder may be moved: which checkpoint is the best so far, and how good it is, is known there, too.
+
+    Lightning keeps absolute paths, and forgets the figure when they changed; the first validation would then overwrite a better checkpoint.
+    """
+
+    def load_state_dict(self, state_dict: State) -> None:
+        """Takes over what is known, with the places that the checkpoints have now, if the best one lies there."""
+        before, best = state_dict.get("dirpath"), state_dict.get("best_model_path")
+        if before and best and self.dirpath and before != self.dirpath and (Path(self.dirpath) / Path(best).name).exists():
+            state_dict = moved(state_dict, str(before), str(self.dirpath))
+        super().load_state_dict(state_dict)
+
+
+def moved(value: Any, before: str, now: str) -> Any:
+    """Plain data in which all paths within one folder, and that folder, are those of another."""
+    if isinstance(value, dict):
+        return {moved(key, before, now): moved(item, before, now) for key, item in value.items()}
+    inside = isinstance(value, str) and (value == before or value.startswith(before + os.sep))
+    return now + value.removeprefix(before) if inside else value
 
 
 class RoomForCheckpoints(Callback):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from perceiver import checkpoints
-from perceiver.resume import RandomState, random_state, set_random_state
+from perceiver.resume import RandomState, RunCheckpoint, random_state, set_random_state
 
 ROOT = Path(__file__).parent.parent
 STEPS = 17
@@ -63,13 +63,14 @@ def whole(tmp_path_factory) -> Path:
         pytest.param((2, 0, 2, 2), id="two, none, two, two workers", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_is_killed_three_times_is_the_run_that_was_left_alone(whole, tmp_path, workers):
+def test_a_run_that_is_killed_three_times_and_moved_is_the_run_that_was_left_alone(whole, tmp_path, workers):
     folder = tmp_path / "run"
     for part, (kill, number) in enumerate(zip((5, 8, 15), workers[:3], strict=True)):
         options = resume(folder) if part else ()
         dead = fit(folder, *killed_at(kill), *options, f"--data.init_args.num_workers={number}")
         assert dead.returncode == -signal.SIGKILL, dead.stderr
         assert losses(folder)[-1][0] == kill - 1
+    folder = folder.rename(tmp_path / "moved")
     done = fit(folder, *resume(folder), f"--data.init_args.num_workers={workers[3]}")
     assert done.returncode == 0, done.stderr
     assert [step for step, _ in losses(folder)] == list(range(STEPS))
@@ -100,6 +101,24 @@ def test_another_number_of_ranks_is_refused():
     trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match="written by 2 ranks, and this run has 1"):
         state.on_train_start(trainer, L.LightningModule())
+
+
+def test_a_run_that_was_moved_knows_its_best_checkpoint_and_a_run_beside_it_has_none(tmp_path):
+    before, now, other = (tmp_path / name for name in ("before", "now", "other"))
+    known = RunCheckpoint(before, "best", monitor="val/loss")
+    known.best_model_score, known.best_model_path = torch.tensor(0.5), str(before / "best.ckpt")
+    known.best_k_models, known.kth_best_model_path = {known.best_model_path: known.best_model_score}, known.best_model_path
+    (before / "best.ckpt").mkdir(parents=True)
+    state = known.state_dict()
+    before.rename(now)
+    found = RunCheckpoint(now, "best", monitor="val/loss")
+    found.load_state_dict(state)
+    assert found.best_model_score == 0.5 and found.best_model_path == found.kth_best_model_path == str(now / "best.ckpt")
+    assert list(found.best_k_models) == [found.best_model_path]
+    elsewhere = RunCheckpoint(other, "best", monitor="val/loss")
+    with pytest.warns(UserWarning, match="The dirpath has changed"):
+        elsewhere.load_state_dict(state)
+    assert elsewhere.best_model_score is None and elsewhere.best_model_path == str(before / "best.ckpt")
 
 
 def test_random_numbers_go_on_where_they_stood():

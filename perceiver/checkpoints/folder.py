@@ -13,6 +13,7 @@ A new one is written beside its place, on the same file system, as `last.ckpt.pa
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,5 +175,14 @@ def not_written(folder: Path, needed: int, error: Exception) -> OSError:
     free = shutil.disk_usage(folder.parent).free if folder.parent.is_dir() else 0
     why = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
     kept = f"; {folder} is as it was before" if folder.exists() else ""
-    number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
-    return OSError(number, f"the checkpoint {folder} cannot be written: it takes {needed:,} bytes, and {free:,} are free there ({why}){kept}")
+    return OSError(
+        number_of(error), f"the checkpoint {folder} cannot be written: it takes {needed:,} bytes, and {free:,} are free there ({why}){kept}"
+    )
+
+
+def number_of(error: Exception) -> int:
+    """The number of an error of the system, which safetensors only writes into its message."""
+    said = re.search(r"os error (\d+)|code: (\d+)", str(error))
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return int(said[1] or said[2]) if said else errno.EIO

@@ -1,5 +1,6 @@
 """The newest complete checkpoint: what a run goes on from when the one that was asked for is not whole."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ def check_local(path: Path) -> None:
         ValueError: when it is one.
     """
     if "://" in str(path) or str(path).startswith(("http:", "https:", "s3:", "gs:")):
-        raise ValueError(f"{path} is an address: fetch the checkpoint yourself, and give its place on this machine")
+        address = re.sub("^([a-z0-9]+):/+", r"\1://", str(path))  # a path keeps one of two slashes
+        raise ValueError(f"{address} is an address: fetch the checkpoint yourself, and give its place on this machine")
 
 
 def resumable(path: Path) -> Path:

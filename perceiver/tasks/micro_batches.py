@@ -16,6 +16,7 @@ from perceiver.adapters.presence import row_count, some_rows
 from perceiver.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
+PARTS = "perceiver_parts"  # entry of a checkpoint: parts that a batch was gone through in
 Batch = dict[str, Tensor]
 
 
@@ -23,7 +24,8 @@ class MicroBatches:
     """Goes through each batch in parts, and halves them when memory runs out: the batch stays what it is, and takes longer.
 
     The loss is the mean over the whole batch, so a step is the one without parts, to rounding. What is drawn at random in the model (dropout,
-    modality dropout) is drawn for each part. Not for weights that are spread over GPUs (FSDP).
+    modality dropout) is drawn for each part; checkpoints keep the number of parts, so a resumed run draws the same. Not for weights that
+    are spread over GPUs (FSDP), and not for float16.
 
         model:
           init_args:

@@ -21,7 +21,7 @@ from perceiver.pretrained.checkpoint import described
 from perceiver.pretrained.init_from import InitFrom
 from perceiver.tasks.fine_tuning import FineTuning
 from perceiver.tasks.hyperparameters import check_names
-from perceiver.tasks.micro_batches import MicroBatches
+from perceiver.tasks.micro_batches import PARTS, MicroBatches
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.weights import check_same_weights
 
@@ -82,7 +82,16 @@ class Task(L.LightningModule, ABC):
         return {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "warmup_steps", "optimizer", "micro_batches")}
 
     def setup(self, stage: str) -> None:
-        """Loads the weights to start from, once, and says what became of each part; freezes what does not learn."""
+        """Loads the weights to start from, once, and says what became of each part; freezes what does not learn.
+
+        Raises:
+            ValueError: when batches in parts are to be trained in float16, whose gradients are scaled too late for that.
+        """
+        if stage == "fit" and self.micro_batches is not None and str(self.trainer.precision).startswith("16"):
+            raise ValueError(
+                f"micro_batches cannot be trained with precision={self.trainer.precision}: the gradients of a part are taken before the loss "
+                "is scaled, and small ones would be lost. Use bf16-mixed, or smaller batches with accumulate_grad_batches"
+            )
         if self.init_from is not None and not self.trainer.ckpt_path:
             rank_zero_info(str(self.init_from(self.model)))
             self.init_from = None
@@ -107,17 +116,21 @@ class Task(L.LightningModule, ABC):
         return super().load_from_checkpoint(content, *args, **{**options, "weights_only": True})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the model was built with, so that `perceiver.from_pretrained` can read the checkpoint alone."""
+        """Adds what the model was built with, so that `perceiver.from_pretrained` can read the checkpoint alone, and the parts of a batch."""
         checkpoint.update(described(self.model))
+        if self.micro_batches is not None:
+            checkpoint[PARTS] = self.micro_batches.parts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model before any weight is loaded.
+        """Refuses a checkpoint of another model before any weight is loaded, and goes through batches in as many parts as it was written with.
 
         Raises:
             ValueError: saying how many weights differ, and naming the first.
         """
         if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
             check_same_weights(self.state_dict(), checkpoint["state_dict"])
+        if self.micro_batches is not None:
+            self.micro_batches.parts = max(self.micro_batches.parts, checkpoint.get(PARTS, 1))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

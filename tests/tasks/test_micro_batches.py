@@ -10,6 +10,7 @@ from test_multitask import mixed_batch, multitask
 from torch import nn
 
 from perceiver.adapters.presence import row_count, some_rows
+from perceiver.resume import WholeCheckpoints
 from perceiver.tasks import Classification, MicroBatches
 
 
@@ -82,24 +83,49 @@ def test_memory_that_never_suffices_and_other_errors_are_let_through():
         MicroBatches(0)
 
 
+class Batches(torch.utils.data.Dataset):
+    """Three batches of five rows."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        torch.manual_seed(index)
+        return raw_entries() | {"target": torch.tensor([index, 2, 3, 5, 6])}
+
+
+QUIET = dict(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+
+
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*treespec, LeafSpec.*", "ignore:You defined a .validation_step. but")
 def test_a_training_in_parts_is_the_training_of_whole_batches():
-    class Batches(torch.utils.data.Dataset):
-        def __len__(self):
-            return 3
-
-        def __getitem__(self, index):
-            torch.manual_seed(index)
-            return raw_entries() | {"target": torch.tensor([index, 2, 3, 5, 6])}
-
     weights = []
     for micro in (None, MicroBatches(2)):
         torch.manual_seed(7)
         sgd = partial(torch.optim.SGD, lr=0.1)  # Adam makes steps of the rounding errors of a gradient that is zero
         task = Classification(small_perceiver(), 7, warmup_steps=1, optimizer=sgd, micro_batches=micro)
-        options = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-        trainer = L.Trainer(max_epochs=2, gradient_clip_val=0.5, accumulate_grad_batches=2, **options)
+        trainer = L.Trainer(max_epochs=2, gradient_clip_val=0.5, accumulate_grad_batches=2, enable_checkpointing=False, **QUIET)
         trainer.fit(task, torch.utils.data.DataLoader(Batches(), batch_size=None))
         weights.append(task.state_dict())
     for name in weights[0]:
         assert torch.allclose(weights[0][name], weights[1][name], atol=1e-4), name
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*treespec, LeafSpec.*", "ignore:You defined a .validation_step. but")
+def test_a_resumed_run_goes_on_in_as_many_parts(tmp_path):
+    file = tmp_path / "last.ckpt"
+    rows = torch.utils.data.DataLoader(Batches(), batch_size=None)
+    for epochs, parts, resumed in ((1, 3, None), (2, 1, file)):
+        task = Classification(small_perceiver(), 7, warmup_steps=1, micro_batches=MicroBatches(parts))
+        trainer = L.Trainer(max_epochs=epochs, default_root_dir=tmp_path, plugins=[WholeCheckpoints()], enable_checkpointing=False, **QUIET)
+        trainer.fit(task, rows, ckpt_path=resumed)
+        trainer.save_checkpoint(file)
+        assert task.micro_batches.parts == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:You defined a .validation_step. but", "ignore:.*autocast.*")
+def test_float16_is_refused_before_training():
+    task = Classification(small_perceiver(), 7, warmup_steps=1, micro_batches=MicroBatches(2))
+    trainer = L.Trainer(max_epochs=1, precision="16-true", enable_checkpointing=False, **QUIET)
+    with pytest.raises(ValueError, match="micro_batches cannot be trained with precision=16-true.*Use bf16-mixed"):
+        trainer.fit(task, torch.utils.data.DataLoader(Batches(), batch_size=None))
