@@ -96,7 +96,8 @@ class Inputs(Described):
 
     - `sound`: the raw entry, either one a row, or only of the rows that have it, in their order;
     - `sound_present` (B, bool): which rows have it; without it all rows do, or none when `sound` is not there;
-    - `sound_length` (int) or `sound_mask` (bool) beside the raw entry, where entries vary in length.
+    - `sound_length` (int: places from the first on; below 0 is none, beyond the end is all) or `sound_mask` (bool) beside the raw entry, where
+      entries vary in length.
 
     Args:
         adapters: by the name of the batch entry that each one takes; their order is the order of the tokens.
