@@ -11,7 +11,10 @@ import warnings
 from argparse import ArgumentError
 from typing import Any
 
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
 from perceiver.commands import COMMANDS
+from perceiver.explained import is_explained
 from perceiver.guards import EXIT_PREEMPTED, Preempted
 from perceiver.lightning_cli import PerceiverCLI
 from perceiver.reason import reason
@@ -56,7 +59,15 @@ def main(args: Any = None) -> int:
         run(args)
     except Preempted as ended:
         print(ended, file=sys.stderr)
+        return int(str(ended.code))
+    except SIGTERMException:  # while Lightning looks whether a validation works, or tests what was trained
+        print("asked to end (SIGTERM) outside of training: start it again, by --ckpt_path if there is a checkpoint", file=sys.stderr)
         return EXIT_PREEMPTED
+    except RuntimeError as error:
+        if not is_explained(error):
+            raise
+        print(f"error: {reason(error)}", file=sys.stderr)
+        return 2
     except (ArgumentError, ValueError, OSError, MemoryError) as error:
         print(f"error: {reason(error)}", file=sys.stderr)
         return 2

@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from perceiver import checkpoints
 from perceiver.checkpoints.content import pack
+from perceiver.ranks import from_all_ranks
+from perceiver.run_log import RunLogger
 
 State = dict[str, Any]
 
@@ -56,11 +58,7 @@ class RandomState(Callback):
 
     def state_dict(self) -> State:
         """The states of all ranks, in their order; all ranks ask together."""
-        states: list[Any] = [random_state()]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, random_state())
-        return {"ranks": states}
+        return {"ranks": from_all_ranks(random_state())}
 
     def load_state_dict(self, state_dict: State) -> None:
         """Waits with what a checkpoint says until the first step."""
@@ -90,14 +88,15 @@ class LogTrueStep(Callback):
     """Logs by the number of optimizer steps, and before a checkpoint of the step is written.
 
     Lightning's own count is one too high after resuming from the end of an epoch. And it logs a step after its checkpoint, so that a process that is
-    killed between the two would resume behind a step that is nowhere. This comes before all that saves; `RunLogger` writes nothing twice.
+    killed between the two would resume behind a step that is nowhere. With `RunLogger`, which writes nothing twice, this comes before all that saves.
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        trainer._logger_connector.update_train_step_metrics()
+        if all(isinstance(logger, RunLogger) for logger in trainer.loggers):
+            trainer._logger_connector.update_train_step_metrics()
 
 
 class WholeCheckpoints(CheckpointIO):
@@ -111,8 +110,9 @@ class WholeCheckpoints(CheckpointIO):
 
         Raises:
             OSError: when it cannot be written; what is there stays.
-            ValueError: when something in it could only be kept as a pickle.
+            ValueError: when something in it could only be kept as a pickle, or the place is an address.
         """
+        checkpoints.check_local(Path(path))
         checkpoints.save(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -151,22 +151,41 @@ def moved(value: Any, before: str, now: str) -> Any:
 
 
 class RoomForCheckpoints(Callback):
-    """Finds out before the first step whether checkpoints can be written: the folders take files, there is room, and nothing would be a pickle."""
+    """Finds out before the first step whether checkpoints can be written: the folders take files, there is room, and nothing would be a pickle.
+
+    Args:
+        more: checkpoints that others than Lightning's callbacks write.
+    """
+
+    def __init__(self, *more: Path) -> None:
+        self.more = more
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks for each folder that a checkpoint is to go to.
+        """Asks for each folder that a checkpoint is to go to, on the first rank; all ranks end when it finds something.
 
         Raises:
             OSError: when one cannot be written to, or has no room.
-            ValueError: when something would be saved that only a pickle can hold, naming where it stands.
+            ValueError: when something would be saved that only a pickle can hold, naming where it stands, or a folder is an address.
         """
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # by all ranks, as when it is saved
-        if not trainer.is_global_zero:
-            return
-        pack(content, {})
+        found = None
+        if trainer.is_global_zero:
+            try:
+                self._check(trainer, pl_module, content)
+            except (OSError, ValueError) as error:
+                found = error
+        if (found := trainer.strategy.broadcast(found)) is not None:
+            raise found
+
+    def _check(self, trainer: Trainer, task: LightningModule, content: State) -> None:
+        if isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints):
+            pack(content, {})
         names: dict[Path, set[str]] = {}
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath:
                 names.setdefault(Path(callback.dirpath), set()).add(f"{callback.filename or 'last'}{callback.FILE_EXTENSION}")
+        for place in self.more:
+            names.setdefault(place.parent, set()).add(place.name)
         for folder, kept in names.items():
-            checkpoints.check_room(folder, checkpoints.bytes_needed(pl_module), kept)
+            checkpoints.check_local(folder)
+            checkpoints.check_room(folder, checkpoints.bytes_needed(task), kept)

@@ -32,6 +32,8 @@ TRUNK = {
 MAY_IMPORT = {
     "description": set(),
     "rest": set(),
+    "ranks": set(),
+    "explained": set(),
     "out_of_memory": set(),
     "checkpoints": set(),
     "weights": set(),
@@ -102,6 +104,7 @@ MAY_IMPORT = {
         "positions",
         "pretrained",
         "queries",
+        "ranks",
         "registers",
         "rest",
         "tokenizer",
@@ -122,14 +125,14 @@ MAY_IMPORT = {
         "tokens",
         "run_folder",
     },
-    "resume": {"checkpoints"},
-    "guards": {"adapters", "cost", "data", "out_of_memory", "resume", "rest"},
+    "resume": {"checkpoints", "ranks", "run_log"},
+    "guards": {"adapters", "cost", "data", "explained", "out_of_memory", "resume", "rest"},
     "run_log": {"run_folder"},
     "lightning_cli": {"attention", "checkpoints", "explain", "fixed_attention", "guards", "resume", "run_folder", "run_log"},
     "reason": {"pretrained"},
     "recipe": {"lightning_cli", "reason"},
     "commands": {"checkpoints", "cost", "explain", "model_folder", "pretrained", "recipe", "run_folder", "weights"},
-    "cli": {"commands", "guards", "lightning_cli", "reason"},
+    "cli": {"commands", "explained", "guards", "lightning_cli", "reason"},
 }
 
 

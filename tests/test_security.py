@@ -42,14 +42,30 @@ EXCEPTIONS = {
 }
 
 
+def imported(tree: ast.AST) -> dict[str, str]:
+    """What the names that a file imports stand for."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
 def offences(code: str) -> Iterator[str]:
     """Calls that may run what a file holds, with their lines."""
-    for node in ast.walk(ast.parse(code)):
+    tree = ast.parse(code)
+    known = imported(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in ("pickle", "marshal", "shelve", "dill", "cloudpickle"):
             yield f"line {node.lineno}: names are imported from {node.module}, so that its calls cannot be seen"
         if not isinstance(node, ast.Call):
             continue
-        name = ast.unparse(node.func)
+        first, dot, rest = ast.unparse(node.func).partition(".")
+        name = known.get(first, first) + dot + rest
+        if name.startswith("safetensors."):
+            continue  # whose functions are called alike
         if name == "pickle.loads" and ast.unparse(node.args[0]).startswith("pickle.dumps("):
             continue  # what a data worker is handed, there and back
         given = {word.arg: word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)}
@@ -82,6 +98,10 @@ def test_no_code_runs_what_a_file_holds(file):
         "subprocess.run(words, shell=True)",
         "np.load(file, allow_pickle=True)",
         "torch.hub.load_state_dict_from_url(address)",
+        "from torch import load; load(file)",
+        "import torch as t; t.load(file)",
+        "from os import system as run; run(words)",
+        "import yaml as y; y.load(text)",
     ],
 )
 def test_what_would_run_it_is_seen(code):

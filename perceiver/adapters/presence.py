@@ -50,7 +50,7 @@ def without_all(batch: Mapping[str, Tensor], modalities: Iterable[str]) -> dict[
 def row_count(batch: Mapping[str, Tensor]) -> int:
     """Rows of a batch: that of its presence vectors, or of its entries where there are none; 0 for a batch without either."""
     present = [len(value) for key, value in batch.items() if key.endswith("_present")]
-    return present[0] if present else max((len(value) for value in batch.values() if value.ndim), default=0)
+    return present[0] if present else max((len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim), default=0)
 
 
 def some_rows(batch: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
@@ -63,6 +63,6 @@ def some_rows(batch: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
         if present is not None and modality in batch and key != f"{modality}_present" and len(batch[modality]) == int(present.sum()) != size:
             start = int(present[: rows.start or 0].sum())
             found[key] = value[start : start + int(present[rows].sum())]
-        elif value.ndim and len(value) == size:
-            found[key] = value[rows]
+        elif isinstance(value, list) or isinstance(value, Tensor) and value.ndim:
+            found[key] = value[rows] if len(value) == size else value
     return found

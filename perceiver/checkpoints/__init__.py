@@ -9,7 +9,7 @@
 
 from perceiver.checkpoints.folder import load, remove, save
 from perceiver.checkpoints.manifest import Damaged, verify
-from perceiver.checkpoints.newest import read, resumable
+from perceiver.checkpoints.newest import check_local, read, resumable
 from perceiver.checkpoints.room import bytes_needed, check_room
 
-__all__ = ["Damaged", "bytes_needed", "check_room", "load", "read", "remove", "resumable", "save", "verify"]
+__all__ = ["Damaged", "bytes_needed", "check_local", "check_room", "load", "read", "remove", "resumable", "save", "verify"]

@@ -63,6 +63,9 @@ def save(content: Mapping[str, Any], folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         settle(folder)
         part.mkdir()
+    except OSError as error:  # what is there as a part may be the newest complete checkpoint: it stays
+        raise not_written(folder, bytes_of(content), error) from error
+    try:
         write_tensors(weights, part / WEIGHTS)
         write_tensors(tensors, part / TENSORS)
         write_text(part / STATE, json.dumps(state, allow_nan=False))

@@ -30,14 +30,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def check_local(path: Path) -> None:
-    """Refuses addresses: what is fetched from one is to be looked at before it is read.
+    """Refuses addresses: what is fetched from one is to be looked at before it is read, and a folder of that name is not what is meant to be written.
 
     Raises:
         ValueError: when it is one.
     """
     if "://" in str(path) or str(path).startswith(("http:", "https:", "s3:", "gs:")):
         address = re.sub("^([a-z0-9]+):/+", r"\1://", str(path))  # a path keeps one of two slashes
-        raise ValueError(f"{address} is an address: fetch the checkpoint yourself, and give its place on this machine")
+        raise ValueError(f"{address} is an address: checkpoints are read from and written to this machine. Fetch or send them yourself")
 
 
 def resumable(path: Path) -> Path:
@@ -107,7 +107,7 @@ def fault(path: Path) -> str | None:
             check_complete(path)
         else:
             load_file(path)
-    except Damaged as error:
+    except (Damaged, OSError) as error:  # a disk that cannot be read any more, or no right to: then another one is looked for
         return str(error)
     return None
 
@@ -116,7 +116,7 @@ def step_of(path: Path) -> int:
     """The step of the training at which a checkpoint was written; -1 where it does not say."""
     try:
         return read_manifest(path).step if path.is_dir() else int(read(path).get("global_step", -1))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OSError):
         return -1
 
 

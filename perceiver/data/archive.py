@@ -51,16 +51,18 @@ def unpack(archive: Path, inside: str, folder: Path, check: Callable[[Path], Non
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """What is in an archive, as long as all of it together has a size that can be true.
+    """What is in an archive, as long as all of it together has a size that can be true, and is to lie in its folder.
 
     Raises:
-        tarfile.TarError: when it has not.
+        tarfile.TarError: when it has not, or is not.
     """
     total = 0
     for member in tar:
         total += member.size
         if total > MOST_BYTES:
             raise tarfile.TarError(f"its content claims more than {MOST_BYTES:,} bytes")
+        if member.name.startswith(("/", "\\")):  # which the filter would take away, and unpack the rest
+            raise tarfile.TarError(f"{member.name} in it is an absolute path")
         yield member
 
 

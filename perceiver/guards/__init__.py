@@ -23,4 +23,4 @@ def guards(checkpoint: str | Path) -> list[Callback]:
         checkpoint: what is written when the training is preempted, such as `runs/mine/checkpoints/last.ckpt`.
     """
     stops = [StopNonFinite(), SaveWhenPreempted(Path(checkpoint)), ExplainOutOfMemory(), NameLostRows()]
-    return [LogTrueStep(), RandomState(), RoomForCheckpoints(), *stops]
+    return [LogTrueStep(), RandomState(), RoomForCheckpoints(Path(checkpoint)), *stops]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from perceiver.adapters.presence import row_count, some_rows
 from perceiver.cost.measure import activation_bytes
+from perceiver.explained import explain
 from perceiver.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,6 @@ ROOM = 2 / 3  # share of the rows of a trial that is advised: in step after step
 MOST_PARTS = 4  # blocks that are named
 FEW_ROWS = 5  # that the model is measured on
 CONTROL_GROUP = Path("/sys/fs/cgroup")
-
-
-class OutOfMemory(MemoryError):
-    """A step needs more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,8 @@ class ExplainOutOfMemory(Callback):
         self._batch = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Explains.
-
-        Raises:
-            OutOfMemory: in place of the error, which says no more than that there was none.
-        """
-        if not is_out_of_memory(exception) or not isinstance(self._batch, Mapping) or isinstance(exception, OutOfMemory):
+        """Explains the error, which says no more than that there was none."""
+        if not is_out_of_memory(exception) or not isinstance(self._batch, Mapping):
             return
         traceback.clear_frames(exception.__traceback__)  # they hold what the step had built up
         pl_module.zero_grad(set_to_none=True)
@@ -103,7 +96,7 @@ class ExplainOutOfMemory(Callback):
         except Exception as error:  # there may be no memory to find out how much there is: then the error itself is all there is to say
             log.warning("what took the memory could not be found out (%s: %s)", type(error).__name__, " ".join(str(error).split())[:200])
             return
-        raise OutOfMemory(f"step {trainer.global_step}: {needed}. {advice}") from exception
+        explain(exception, f"step {trainer.global_step}: {needed}. {advice}")
 
 
 def memory_needed(task: Any, batch: Mapping[str, Tensor], optimizers: list[Any]) -> MemoryNeeded:
@@ -133,11 +126,17 @@ def kept_per_row(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, int
 def advised(needed: MemoryNeeded, task: Any, batch: Mapping[str, Tensor], trainer: Trainer) -> str:
     """What to do about it."""
     instead = "or give the task `micro_batches`, which split a batch and keep its size"
-    if trainer.world_size > 1:
+    if getattr(task, "micro_batches", None) is not None:
+        instead = "or let `micro_batches` make more parts of it (most)"
+    if trainer.world_size > 1 and needed.estimate:
         return f"A batch of {needed.estimate} rows on each of {trainer.world_size} ranks should fit: make it smaller, {instead}"
     missing = 0 if any(optimizer_bytes(one) for one in trainer.optimizers) else needed.optimizer
     rows = needed.estimate
-    while rows and not goes_through(task, batch, rows, missing + needed.gradients, trainer.precision_plugin.forward_context()):
+    while (
+        rows
+        and trainer.world_size == 1
+        and not goes_through(task, batch, rows, missing + needed.gradients, trainer.precision_plugin.forward_context())
+    ):
         rows = int(SMALLER * rows)
     if not rows:
         return "Not even one row fits: make the inputs or the model smaller"

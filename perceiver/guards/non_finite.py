@@ -16,6 +16,7 @@ from perceiver.rest import at_rest
 
 log = logging.getLogger(__name__)
 MOST_NAMED = 8  # samples
+SMALLEST_SCALE = 2.0**-10  # of a gradient scaler, which begins at 2^16 and halves: below, it is not the scale that makes gradients overflow
 
 
 class NonFinite(ValueError):
@@ -26,7 +27,9 @@ class StopNonFinite(Callback):
     """Looks at loss and gradients before each step of the optimizer: one number for all of them, so a GPU is waited for once a step.
 
     With 16-bit floats and a gradient scaler, gradients overflow as a matter of course, and the scaler leaves those steps out by itself: then only the
-    loss is looked at.
+    loss is looked at, and whether the scaler finds a scale at which they do not overflow.
+
+    Weights are looked at before they are saved, so that no checkpoint holds what a step itself has spoiled.
 
     Args:
         skip: how many steps may be left out in the whole run; weights and the optimizer's state stay as they are in those. The number
@@ -70,12 +73,14 @@ class StopNonFinite(Callback):
         batches, self._batches = self._batches, []
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients = [] if scaled else [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        bad = not all_finite(losses, gradients)
+        bad = not all_finite(losses, gradients) or scaled and trainer.precision_plugin.scaler.get_scale() < SMALLEST_SCALE
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce_boolean_decision(bad, all=False)
         if not bad:
             return
         said = f"step {trainer.global_step}: {what(losses, pl_module)}{whose(trainer, pl_module, batches)}"
+        if spoiled := first_bad_weight(pl_module):
+            raise NonFinite(f"{said}. An earlier step has spoiled {spoiled}, and no checkpoint was written since: the last one is good")
         if self.skipped >= self.skip:
             after = f"{self.skipped} steps were left out before, as many as skip={self.skip} allows. " if self.skip else ""
             raise NonFinite(f"{said}. {after}No weight was changed by it, and no checkpoint written since: the last one is good")
@@ -85,6 +90,23 @@ class StopNonFinite(Callback):
                 parameter.grad = None  # an optimizer passes over what has no gradient, its own state included
         log.warning("%s. The step is left out, number %d of the %d that skip allows", said, self.skipped, self.skip)
         pl_module.log("train/skipped", float(self.skipped))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Looks at what is about to be saved.
+
+        Raises:
+            NonFinite: when a weight is not finite.
+        """
+        if not all_finite([], [parameter.detach() for parameter in pl_module.parameters()]):
+            raise NonFinite(
+                f"step {trainer.global_step}: {first_bad_weight(pl_module)} is not finite, although loss and gradients were: the optimizer has "
+                "spoiled it. Nothing is saved, and the last checkpoint is good"
+            )
+
+
+def first_bad_weight(task: nn.Module) -> str | None:
+    """The first weight that is not finite."""
+    return next((name for name, parameter in task.named_parameters() if not bool(parameter.isfinite().all())), None)
 
 
 def all_finite(losses: list[Tensor], gradients: list[Tensor]) -> bool:
@@ -99,9 +121,8 @@ def all_finite(losses: list[Tensor], gradients: list[Tensor]) -> bool:
 
 def what(losses: list[Tensor], task: nn.Module) -> str:
     """What is not finite."""
-    for name, parameter in task.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            return f"the weights of {name} are not finite"
+    if name := first_bad_weight(task):
+        return f"the weights of {name} are not finite"
     if wrong := [loss for loss in losses if not bool(loss.isfinite().all())]:
         return f"the loss is {float(wrong[0].sum())}"
     for name, parameter in task.named_parameters():
@@ -111,12 +132,22 @@ def what(losses: list[Tensor], task: nn.Module) -> str:
                 if losses
                 else f"the gradient of {name} is not finite"
             )
-    return "a loss or gradient of another rank is not finite"
+    return "a loss or gradient is not finite, of another rank or before it was scaled down"
 
 
 def whose(trainer: Trainer, task: Any, batches: list[tuple[int, Any]]) -> str:
     """The inputs that are not finite themselves, or the rows whose loss is not, or else all of the step."""
+    try:
+        return found_in(trainer, task, batches)
+    except Exception as error:  # whatever a task or datamodule of the user's own does here, what there is to say is that a number is none
+        log.warning("whose it is could not be found out (%s: %s)", type(error).__name__, " ".join(str(error).split())[:200])
+        return ""
+
+
+def found_in(trainer: Trainer, task: Any, batches: list[tuple[int, Any]]) -> str:
+    """`whose`, as long as nothing goes wrong."""
     named = getattr(trainer.datamodule, "names", None)  # type: ignore[attr-defined]
+    named = named if callable(named) else None
     for step, batch in batches:
         if not isinstance(batch, Mapping):
             continue
@@ -132,14 +163,17 @@ def whose(trainer: Trainer, task: Any, batches: list[tuple[int, Any]]) -> str:
 
 
 def bad_entries(batch: Mapping[str, Tensor]) -> tuple[str, list[int]] | None:
-    """The first entry that is not finite, and its rows; an entry holds those rows alone that have the modality."""
+    """The first entry that is not finite in a row that has it, and these rows; an entry may hold those rows alone that have the modality."""
     for key, value in batch.items():
         if not isinstance(value, Tensor) or not value.is_floating_point() or not value.ndim:
             continue
         wrong = (~value.flatten(1).isfinite()).any(1) if value.ndim > 1 else ~value.isfinite()
+        present = batch.get(f"{key}_present")
+        if present is not None and len(present) == len(wrong):
+            wrong = wrong & present
         if bool(wrong.any()):
-            rows = batch[f"{key}_present"].nonzero()[:, 0][wrong] if f"{key}_present" in batch else wrong.nonzero()[:, 0]
-            return key, rows.tolist()
+            compact = present is not None and len(present) != len(wrong)
+            return key, (present.nonzero()[:, 0][wrong] if compact else wrong.nonzero()[:, 0]).tolist()
     return None
 
 

@@ -4,21 +4,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from perceiver.data.mixture.loader import WorkerLost, shortened
+from perceiver.explained import explain
 
 
 class NameLostRows(Callback):
     """PyTorch interrupts whatever runs when a data worker dies. While a batch is waited for, the loader says which; during a step, this does."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Says it.
-
-        Raises:
-            WorkerLost: in place of an error that a dead worker has made in the middle of a step.
-        """
+        """Says it in the error that a dead worker has made in the middle of a step."""
         told = str(exception).splitlines()[0].rstrip(". ") if str(exception) else ""
-        if not isinstance(exception, RuntimeError) or not told.startswith("DataLoader worker"):
+        if not isinstance(exception, RuntimeError) or isinstance(exception, WorkerLost) or not told.startswith("DataLoader worker"):
             return
         step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
         names = getattr(trainer.datamodule, "names", None)  # type: ignore[attr-defined]
-        rows = "" if names is None else f", with rows {shortened(names(step))}"
-        raise WorkerLost(f"{told}, while step {trainer.global_step} was under way; the next batch is {step}{rows}") from exception
+        rows = f", with rows {shortened(names(step))}" if callable(names) else ""
+        explain(exception, f"{told}, while step {trainer.global_step} was under way; the next batch is {step}{rows}")

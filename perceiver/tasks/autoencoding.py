@@ -3,7 +3,8 @@
 Letters: b clips, t frames, c colours, y x rows and columns, s samples, k classes, p places.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceiver.adapters.presence import row_count
 from perceiver.tasks.task import Batch, Task, objects
 
 WEIGHTS = {"image": 0.03, "audio": 1.0, "label": 1e-4}
@@ -50,6 +52,8 @@ class Autoencoding(Task):
         super().__init__(model, **training)
         self.save_hyperparameters(ignore=objects("errors"))
         self.places = dict(places or {})
+        self._places: dict[str, Tensor] | None = None  # of the step
+        self._parts: list[tuple[int, dict[str, Tensor]]] = []  # rows and losses of what the step has gone through so far
         self.weights = WEIGHTS | dict(weights or {})
         self.errors = dict.fromkeys(RANGE, F.l1_loss) | dict(errors or {})
         for option, names, known in (("weights", self.weights, WEIGHTS), ("errors", self.errors, RANGE)):
@@ -96,10 +100,17 @@ class Autoencoding(Task):
         patches = batch[name][..., 0].unflatten(1, (self.model.queries[name].num_places, -1))
         return patches[:, places[name]].flatten(1)
 
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, at places that are the same for all of its rows; the loss of each modality is logged, too."""
+        self._places, self._parts = self.draw(), []
+        loss = super().training_step(batch, batch_idx)
+        self.log_dict({f"train/loss/{name}": value for name, value in means(self._parts, row_count(batch)).items()}, batch_size=1)
+        return loss
+
     def train_loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """The weighted sum of the losses at some places. In micro-batches, rows with and without a label count alike."""
-        losses = self.losses(batch, self.draw())
-        self.log_dict({f"train/loss/{name}": loss for name, loss in losses.items()}, batch_size=1)
+        """The weighted sum of the losses at the places of the step. In micro-batches, rows with and without a label count alike."""
+        losses = self.losses(batch, self._places or self.draw())
+        self._parts.append((row_count(batch), {name: loss.detach() for name, loss in losses.items()}))
         return self.total(losses)
 
     def evaluate(self, stage: str, batch: Batch) -> None:
@@ -113,6 +124,21 @@ class Autoencoding(Task):
         found["loss"] = self.total(self.compare(written, batch, {}))
         size = len(next(iter(written.values())))
         self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, batch_size=size, sync_dist=True)
+
+
+def means(parts: Sequence[tuple[int, Mapping[str, Tensor]]], rows: int) -> dict[str, Tensor]:
+    """Means over all rows of a batch, from those of the last parts that make up the batch: earlier ones were given up when memory ran out."""
+    sums: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+    left = rows
+    for size, found in reversed(parts):
+        if left <= 0:
+            break
+        left -= size
+        for name, value in found.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + size * value
+            counts[name] += size
+    return {name: value / counts[name] for name, value in sums.items()}
 
 
 def psnr(written: Float[Tensor, "b ..."], true: Float[Tensor, "b ..."], extent: float) -> Float[Tensor, " b"]:

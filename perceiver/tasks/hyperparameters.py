@@ -6,13 +6,17 @@ checkpoint is not, so a name in a checkpoint must stand for a part of this libra
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from torch import nn
 
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+KEYS = ("hyper_parameters", "hparams", "module_arguments")  # under which Lightning finds them, or did once
 OURS = ("perceiver.", "torch.nn.", "torch.optim.")
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -33,11 +37,25 @@ def check_names(value: Any, place: str = "hyper_parameters") -> None:
     elif isinstance(value, list | tuple | set):
         for number, item in enumerate(value):
             check_names(item, f"{place}.{number}")
-    elif isinstance(value, str) and PATH.fullmatch(value) and not may_be_named(value, place.rpartition(".")[2]):
-        raise ValueError(
-            f"{place} in this checkpoint names {value!r}, which is no part of this library, and no module that you have imported: a checkpoint must "
-            "not say what is run. If it is yours, import it before, or build the task yourself"
-        )
+    elif isinstance(value, str):
+        if PATH.fullmatch(value) and not may_be_named(value, place.rpartition(".")[2]):
+            raise ValueError(
+                f"{place} in this checkpoint names {value!r}, which is no part of this library, and no module that you have imported: a checkpoint "
+                "must not say what is run. If it is yours, import it before, or build the task yourself"
+            )
+        for inside in configurations(value):
+            check_names(inside, place)
+
+
+def configurations(text: str) -> Iterator[Any]:
+    """What a word becomes where a configuration is wanted: what is read out of it as YAML, and out of the file that it names."""
+    texts = [text]
+    with suppress(OSError, ValueError):  # names no file, or one that is no text
+        texts.append(Path(text).read_text(encoding="utf-8"))
+    for one in texts:
+        with suppress(yaml.YAMLError):  # then it stays a word
+            if isinstance(found := yaml.safe_load(one), dict | list):
+                yield found
 
 
 def may_be_named(path: str, key: str) -> bool:

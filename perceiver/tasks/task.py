@@ -19,8 +19,9 @@ from perceiver import checkpoints
 from perceiver.adapters.presence import row_count
 from perceiver.pretrained.checkpoint import described
 from perceiver.pretrained.init_from import InitFrom
+from perceiver.ranks import from_all_ranks
 from perceiver.tasks.fine_tuning import FineTuning
-from perceiver.tasks.hyperparameters import check_names
+from perceiver.tasks.hyperparameters import KEYS, check_names
 from perceiver.tasks.micro_batches import PARTS, MicroBatches
 from perceiver.tasks.optim import adamw, num_steps, param_groups, warmup_cosine
 from perceiver.weights import check_same_weights
@@ -109,7 +110,8 @@ class Task(L.LightningModule, ABC):
             ValueError: when it is damaged, an address, or names code that is no part of this library and was not imported.
         """
         read = checkpoints.read(Path(checkpoint_path))
-        check_names(read.get("hyper_parameters", {}))
+        for key in KEYS:
+            check_names(read.get(key), key)
         content = io.BytesIO()
         torch.save(read, content)
         content.seek(0)
@@ -119,7 +121,7 @@ class Task(L.LightningModule, ABC):
         """Adds what the model was built with, so that `perceiver.from_pretrained` can read the checkpoint alone, and the parts of a batch."""
         checkpoint.update(described(self.model))
         if self.micro_batches is not None:
-            checkpoint[PARTS] = self.micro_batches.parts
+            checkpoint[PARTS] = from_all_ranks(self.micro_batches.parts)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model before any weight is loaded, and goes through batches in as many parts as it was written with.
@@ -129,8 +131,9 @@ class Task(L.LightningModule, ABC):
         """
         if "state_dict" in checkpoint:  # sharded strategies load the weights themselves
             check_same_weights(self.state_dict(), checkpoint["state_dict"])
-        if self.micro_batches is not None:
-            self.micro_batches.parts = max(self.micro_batches.parts, checkpoint.get(PARTS, 1))
+        if self.micro_batches is not None and (parts := checkpoint.get(PARTS)):
+            mine = parts[self.global_rank] if self.global_rank < len(parts) else max(parts)
+            self.micro_batches.parts = max(self.micro_batches.parts, mine)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

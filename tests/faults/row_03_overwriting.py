@@ -51,12 +51,12 @@ def ours(folder: Path) -> str:
 
 
 def lightning(folder: Path) -> str:
-    """`last.ckpt`, which is written to the folder for temporary files and moved."""
+    """`last.ckpt`, which is written to the folder for temporary files and moved, and the file of the newest step beside it."""
     return peer("lightning", folder)
 
 
 def transformers(folder: Path) -> str:
-    """It never writes over a checkpoint: the one before must stay as it is, and be resumed when it is named."""
+    """It never writes over a checkpoint: each has a folder of its own."""
     return peer("transformers", folder)
 
 
@@ -66,7 +66,10 @@ def accelerate(folder: Path) -> str:
 
 
 def peer(subject: str, folder: Path) -> str:
-    """Checkpoints every 10 steps, at the ends of epochs; killed at each moment of the second save, until one is not survived."""
+    """Checkpoints every 10 steps, at the ends of epochs; killed at each moment of the second save, until one is not survived.
+
+    What it finds by itself is tried, and then each checkpoint that is there, by its name: row 4 asks whether one has to know which is whole.
+    """
     options = ("--in_order", "--save_every", 10, "--steps", 24)
     with other_file_system() as place, Warm(subject) as train:
         if (done := train(place / "whole", *options)).returncode:
@@ -78,10 +81,14 @@ def peer(subject: str, folder: Path) -> str:
             done = train(killed, "--strike", moment, *options)
             if done.returncode == SURVIVED:
                 break
-            asked = (killed / "checkpoints" / "checkpoint-10",) if subject == "transformers" else ()
-            resumed = train(killed, "--resume", *asked, *options)
-            if done.returncode != -signal.SIGKILL or resumed.returncode:
-                lost = sorted(one.name for one in (killed / "checkpoints").iterdir())
-                raise Fell(f"killed at moment {moment} of the save: {resumed.said}; there are {', '.join(lost)}")
+            if done.returncode != -signal.SIGKILL:
+                raise Fell(f"moment {moment} of the save: {done.said}")
+            there = sorted((killed / "checkpoints").iterdir())
+            for asked in ((), *((one,) for one in there)):
+                resumed = train(killed, "--resume", *asked, *options)
+                if not resumed.returncode:
+                    break
+            else:
+                raise Fell(f"killed at moment {moment} of the save: {resumed.said}; there are {', '.join(one.name for one in there)}")
             same(place / "whole", killed, 20 if 20 in starts(killed) else 10)
     return f"killed at each of {moment - 1} moments, a whole checkpoint was there"

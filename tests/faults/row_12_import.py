@@ -30,6 +30,9 @@ def make(*words, **options):
 """
 
 
+FORMS = ("an instantiator", "a class", "the class of a part", "the same as a text", "an instantiator under a name of old")
+
+
 def ours(folder: Path) -> str:
     """The folder of a model, and checkpoints: their description of the model, and the hyperparameters that Lightning keeps."""
     marker, path = intruder(folder)
@@ -46,8 +49,8 @@ def ours(folder: Path) -> str:
             said = refused(act("read", folder / "model", "from_pretrained").said, marker, f"config.json, {number}")
             torch.save(content | {"perceiver_model": model}, folder / "described.ckpt")
             refused(act("read", folder / "described.ckpt", "from_pretrained").said, marker, f"the description in a checkpoint, {number}")
-        for number, hyperparameters in enumerate(with_hyperparameters(content["hyper_parameters"])):
-            torch.save(content | {"hyper_parameters": hyperparameters}, folder / "configured.ckpt")
+        for number, entries in enumerate(with_hyperparameters(content["hyper_parameters"])):
+            torch.save(content | entries, folder / "configured.ckpt")
             for command in ("fit", "test"):
                 act(command, *words[1:], "--ckpt_path", folder / "configured.ckpt")
                 absent(marker, f"the hyperparameters in a checkpoint, {number}, by {command}")
@@ -72,12 +75,14 @@ def with_paths(model: dict[str, Any]) -> Iterator[Any]:
         yield model | {"args": model["args"] | {"encoder": special}}
 
 
-def with_hyperparameters(right: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Hyperparameters that name what is to be imported: what makes the task, its class, and the class of its model."""
+def with_hyperparameters(right: dict[str, Any]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Entries of a checkpoint whose hyperparameters name what is to be imported; `FORMS` says how."""
     by_lightning = "lightning.pytorch.cli.instantiate_module"
-    yield right | {"_instantiator": "intruder.make"}
-    yield right | {"_instantiator": by_lightning, "_class_path": "intruder.Intruder"}
-    yield right | {"_instantiator": by_lightning, "model": {"class_path": "intruder.Intruder"}}
+    yield {"hyper_parameters": right | {"_instantiator": "intruder.make"}}
+    yield {"hyper_parameters": right | {"_instantiator": by_lightning, "_class_path": "intruder.Intruder"}}
+    for model in ({"class_path": "intruder.Intruder"}, "class_path: intruder.Intruder"):
+        yield {"hyper_parameters": right | {"_instantiator": by_lightning, "model": model}}
+    yield {"hyper_parameters": {}, "hparams": right | {"_instantiator": "intruder.make"}}
 
 
 def refused(line: str, marker: Path, what: str) -> str:
@@ -103,12 +108,12 @@ def lightning(folder: Path) -> str:
         if (done := act("train", folder / "run")).returncode:
             raise Fell(f"exit code {done.returncode}: {done.said}")
         content = torch.load(folder / "run" / "toy.ckpt")
-        for number, hyperparameters in enumerate(with_hyperparameters({"_class_path": "tests.faults.subjects.faulty_lightning.Toy"})):
-            hyperparameters = {key.replace("model", "network"): value for key, value in hyperparameters.items()}
-            torch.save(content | {"hyper_parameters": hyperparameters}, folder / "toy.ckpt")
+        for form, entries in zip(FORMS, with_hyperparameters({"_class_path": "tests.faults.subjects.faulty_lightning.Toy"}), strict=True):
+            entries = {name: {key.replace("model", "network"): value for key, value in given.items()} for name, given in entries.items()}
+            torch.save(content | entries, folder / "toy.ckpt")
             done = act("load", folder / "toy.ckpt")
             if marker.exists():
-                taken.append(("an instantiator", "a class", "the class of a part")[number])
+                taken.append(form)
                 marker.unlink()
             elif done.returncode:
                 said = error_in(done.text)

@@ -53,6 +53,7 @@ def hostile(folder: Path) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
     outside = folder / "outside"
     yield "up", [file("../../outside/1.txt")]
     yield "up and down", [file("right/../../../outside/1.txt")]
+    yield "absolute", [file(str(outside / "1.txt"))]
     yield "a link up", [link("right/up", "../../../outside")]
     yield "a link to the top", [link("right/top", str(outside))]
     yield "through a link", [link("right/up", str(outside)), file("right/up/1.txt")]

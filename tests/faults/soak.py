@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import torch
 from perceiver import checkpoints
 from tests.faults.processes import fit_words, losses, start
 
+STARTED_WITHIN = 600.0  # seconds until the first step of a process
 MEMORY, FILES = 64_000_000, 4  # bytes and open files that a process may gain between its first and its last quarter
 
 
@@ -66,7 +68,11 @@ def killed(folder: Path, steps: int, after: float, starting: bool) -> bool:
     """
     logged = changed(folder)
     process = start(*words(folder, steps), *resumed(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + STARTED_WITHIN
     while not starting and process.poll() is None and changed(folder) == logged:
+        if time.monotonic() > end:
+            process.kill()
+            raise SystemExit(f"the run in {folder} made no step within {STARTED_WITHIN:.0f} s")
         time.sleep(0.05)
     try:
         process.wait(timeout=after)
@@ -124,13 +130,13 @@ def main() -> int:
     alone = to_the_end(folder / "alone", asked.steps)
     ours, theirs = (checkpoints.read(folder / name / "checkpoints" / "last.ckpt") for name in ("soaked", "alone"))
     differing = [name for name, value in theirs["state_dict"].items() if not torch.equal(value, ours["state_dict"][name])]
-    logged = [dict(losses(folder / name)) for name in ("soaked", "alone")]
+    logged = [losses(folder / name) for name in ("soaked", "alone")]
     found = {
         "steps": asked.steps,
         "kills": len(deaths),
         "different weights": len(differing),
         "logged losses": len(logged[1]),
-        "different or missing losses": sum(logged[0].get(step) != loss for step, loss in logged[1].items()),
+        "different, missing or repeated losses": sum((Counter(logged[0]) - Counter(logged[1]) | Counter(logged[1]) - Counter(logged[0])).values()),
         "seconds alone": round(alone, 1),
         "seconds in all": round(time.monotonic() - begun, 1),
         "gained by the process that was left alone": gained(folder / "alone.csv"),
@@ -140,7 +146,7 @@ def main() -> int:
         asked.json.write_text(json.dumps(found, indent=2) + "\n")
     more = found["gained by the process that was left alone"]
     flat = more["bytes"] <= MEMORY and more["files"] <= FILES
-    return int(bool(differing) or found["different or missing losses"] > 0 or not flat or len(deaths) < asked.kills)
+    return int(bool(differing) or found["different, missing or repeated losses"] > 0 or not flat or len(deaths) < asked.kills)
 
 
 def last_step(folder: Path) -> int:

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
 from perceiver.guards import NonFinite, StopNonFinite
-from perceiver.guards.non_finite import all_finite
+from perceiver.guards.non_finite import all_finite, bad_entries
 from perceiver.resume import WholeCheckpoints
 from perceiver.tasks import Classification
 
@@ -112,7 +112,9 @@ def test_weights_that_are_not_finite_already_are_told_as_such():
             if batch_idx == 2:
                 pl_module.model.linear.weight.data[0, 0] = torch.nan
 
-    with pytest.raises(NonFinite, match=r"step 2: the weights of model\.linear\.weight are not finite"):
+    with pytest.raises(
+        NonFinite, match=r"step 2: the weights of model\.linear\.weight are not finite.*An earlier step has spoiled model\.linear\.weight, and no"
+    ):
         trained(Named({}), StopNonFinite(), Spoil())
 
 
@@ -159,3 +161,39 @@ def test_the_last_checkpoint_before_it_is_good(tmp_path):
         trained(Named({4: torch.nan}), StopNonFinite(), saver, enable_checkpointing=True)
     content = WholeCheckpoints().load_checkpoint(Path(tmp_path / "last.ckpt"))
     assert content["global_step"] == 4 and all(bool(value.isfinite().all()) for value in content["state_dict"].values())
+
+
+def test_weights_that_the_optimizer_has_spoiled_are_not_saved(tmp_path):
+    class Spoil(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            if batch_idx == 3:
+                pl_module.model.linear.bias.data[1] = torch.inf
+
+    saver = L.pytorch.callbacks.ModelCheckpoint(tmp_path, "last", every_n_train_steps=1, enable_version_counter=False)
+    with pytest.raises(NonFinite, match=r"step 4: model\.linear\.bias is not finite, although loss and gradients were.*Nothing is saved"):
+        trained(Named({}), StopNonFinite(), Spoil(), saver, enable_checkpointing=True)
+    assert WholeCheckpoints().load_checkpoint(tmp_path / "last.ckpt")["global_step"] == 3
+
+
+def test_whose_it_is_is_told_for_entries_of_all_rows_too_and_rows_without_the_modality_are_not_to_blame():
+    values = torch.ones(3, 5)
+    values[0, 1] = values[2, 1] = torch.nan
+    present = torch.tensor([True, True, False])
+    assert bad_entries({"x": values, "x_present": present}) == ("x", [0])
+    assert bad_entries({"x": values[:2], "x_present": torch.tensor([False, True, True])}) == ("x", [1])
+    assert bad_entries({"x": values[1:2], "x_present": present}) is None
+
+
+@pytest.mark.parametrize("names", [["digits"], property(lambda self: 1 / 0)])
+def test_what_goes_wrong_while_it_is_explained_takes_no_place_of_the_error(names):
+    class Odd(Named):
+        def train_dataloader(self) -> DataLoader:
+            rows = self.rows
+            return DataLoader([rows[i] | {"ids": ["a", "b", "c"]} for i in range(len(rows))], batch_size=None)
+
+    Odd.names = names
+    with pytest.raises(NonFinite, match="step 4: the loss is nan"):
+        trained(Odd({4: torch.nan}), StopNonFinite())
+    guard = StopNonFinite(skip=1)
+    trained(Odd({4: torch.nan}), guard)
+    assert guard.skipped == 1

@@ -1,16 +1,20 @@
 """SIGTERM: the step is finished and saved, and the run that goes on is the run that was left alone."""
 
 import os
+import re
 import signal
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from test_non_finite import Model, Named
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from test_non_finite import Model, Named, Rows
 
-from perceiver import checkpoints
+from perceiver import checkpoints, cli
 from perceiver.guards import EXIT_PREEMPTED, Preempted, SaveWhenPreempted, guards
+from perceiver.guards.preemption import exit_code
 from perceiver.resume import WholeCheckpoints
 from perceiver.tasks import Classification
 
@@ -34,11 +38,38 @@ class Ask(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def fit(callbacks, ckpt_path=None) -> Classification:
+class AskAtBatch(Callback):
+    """Sends it when a batch begins."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx == self.batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class AskAtOnce(Callback):
+    """Sends it before the first step."""
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Later(Rows):
+    """The rows from batch 8 on: Lightning counts on where it stopped, and a plain loader begins anew."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index + 8)
+
+
+def fit(callbacks, ckpt_path=None, rows=None, **options) -> Classification:
     torch.manual_seed(3)
     task = Classification(Model(), 2, warmup_steps=1)
     quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    L.Trainer(max_epochs=1, callbacks=callbacks, plugins=[WholeCheckpoints()], **quiet).fit(task, Named({}), ckpt_path=ckpt_path)
+    data = Named({})
+    data.rows = rows or data.rows
+    L.Trainer(max_epochs=1, callbacks=callbacks, plugins=[WholeCheckpoints()], **quiet | options).fit(task, data, ckpt_path=ckpt_path)
     return task
 
 
@@ -63,6 +94,35 @@ def test_a_second_signal_while_it_is_saved_spoils_nothing(tmp_path, monkeypatch)
     with pytest.raises(Preempted):
         fit([*guards(tmp_path / "last.ckpt"), Ask(4)])
     assert checkpoints.read(tmp_path / "last.ckpt")["global_step"] == 5
+
+
+def test_gradients_that_are_gathered_from_several_batches_are_not_lost(tmp_path):
+    whole = fit(guards(tmp_path / "none.ckpt"), accumulate_grad_batches=4)
+    with pytest.raises(Preempted, match="saved step 2;"):
+        fit([*guards(tmp_path / "last.ckpt"), AskAtBatch(5)], accumulate_grad_batches=4)
+    resumed = fit(guards(tmp_path / "last.ckpt"), tmp_path / "last.ckpt", Later({}), accumulate_grad_batches=4)
+    assert torch.equal(whole.model.linear.weight, resumed.model.linear.weight)
+
+
+def test_before_the_first_step_it_ends_with_the_same_code_and_saves_nothing(tmp_path):
+    with pytest.raises(Preempted, match="before the first step: start it again") as ended:
+        fit([AskAtOnce(), *guards(tmp_path / "last.ckpt")])
+    assert ended.value.code == EXIT_PREEMPTED and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("rank", "started_by", "code"), [(0, _SubprocessScriptLauncher, 75), (1, _SubprocessScriptLauncher, 0), (1, object, 75)])
+def test_a_rank_that_lightning_started_ends_without_an_error_which_would_kill_the_first(rank, started_by, code):
+    assert exit_code(object.__new__(started_by), rank) == code
+
+
+@pytest.mark.parametrize(("raised", "code"), [(Preempted("saved"), 75), (Preempted("saved", 0), 0), (SIGTERMException(), 75)])
+def test_the_command_line_ends_with_the_code_that_has_it_started_again(monkeypatch, capsys, raised, code):
+    def ended(words):
+        raise raised
+
+    monkeypatch.setattr(cli, "run", ended)
+    assert cli.main([]) == code
+    assert re.search("saved|asked to end", capsys.readouterr().err)
 
 
 def test_what_has_no_checkpoint_ends_without_one(tmp_path):

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from perceiver.tasks import Classification
 from perceiver.tasks.hyperparameters import INSTANTIATOR, check_names
 
 
@@ -35,6 +36,8 @@ def test_parts_of_this_library_and_what_was_imported_may_be_named(value):
         ({"model": {"init_args": {"project": "os.system"}}}, "os.system"),
         ({"adapters": [{"class_path": "antigravity.Any"}]}, "antigravity.Any"),
         ({"model": {"class_path": "xml.dom.minidom.Document"}}, "xml.dom.minidom.Document"),
+        ({"model": "class_path: antigravity.Any"}, "antigravity.Any"),
+        ({"model": '["{class_path: antigravity.Any}"]'}, "antigravity.Any"),
     ],
 )
 def test_what_would_be_imported_or_is_no_part_of_a_model_is_refused_by_name(value, named):
@@ -42,3 +45,21 @@ def test_what_would_be_imported_or_is_no_part_of_a_model_is_refused_by_name(valu
     with pytest.raises(ValueError, match=f"names '{named}', which is no part of this library"):
         check_names(value)
     assert set(sys.modules) == before
+
+
+def test_a_file_that_is_named_is_read_as_a_configuration_would_be(tmp_path):
+    (tmp_path / "model").write_text("init_args: {project: antigravity.any}")
+    with pytest.raises(ValueError, match="names 'antigravity.any'"):
+        check_names({"model": str(tmp_path / "model")})
+    (tmp_path / "weights").write_bytes(b"\0\xff")
+    check_names({"init_from": {"source": str(tmp_path / "weights")}})
+
+
+@pytest.mark.parametrize("key", ["hyper_parameters", "hparams", "module_arguments"])
+@pytest.mark.parametrize("model", ["antigravity.Any", "class_path: antigravity.Any", {"class_path": "antigravity.Any"}])
+def test_a_task_imports_nothing_that_its_checkpoint_names_in_whatever_form(tmp_path, key, model):
+    said = {"_instantiator": INSTANTIATOR, "_class_path": "perceiver.tasks.Classification", "model": model, "num_classes": 3}
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.1", "epoch": 0, "global_step": 0, key: said}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=f"^{key}.* names 'antigravity.Any'"):
+        Classification.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert "antigravity" not in sys.modules

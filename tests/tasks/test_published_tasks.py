@@ -9,8 +9,8 @@ from perceiver.adapters import ModalityDropout
 from perceiver.description import build, describe
 from perceiver.pretrained.entries import frame_entries
 from perceiver.pretrained.rebuild import rebuild
-from perceiver.tasks import Autoencoding, Classification, FlowEstimation, MaskedLanguage
-from perceiver.tasks.autoencoding import psnr, snr
+from perceiver.tasks import Autoencoding, Classification, FlowEstimation, MaskedLanguage, MicroBatches
+from perceiver.tasks.autoencoding import means, psnr, snr
 from perceiver.tasks.flow_estimation import mean_length
 from tests.builders import gradients
 from tests.pretrained.test_published import CASES, clips, ours, reference, texts
@@ -212,3 +212,22 @@ def test_a_text_that_is_too_long_is_refused():
     model, _ = rebuild(ours("language", reference("language")), {"max_length": 17})
     with pytest.raises(ValueError, match="longer than the table of 17|texts of 23 places"):
         MaskedLanguage(model).train_loss(masked_texts())
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*treespec, LeafSpec.*", "ignore:You defined a .validation_step. but")
+def test_what_is_logged_of_a_batch_in_parts_is_of_the_whole_batch_at_the_same_places():
+    logged = []
+    for micro in (None, MicroBatches(2)):
+        torch.manual_seed(5)
+        task = Autoencoding(ours("multimodal", reference("multimodal")), places={"image": 7}, warmup_steps=0, micro_batches=micro)
+        options = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+        trainer = L.Trainer(max_steps=1, **options)
+        trainer.fit(task, torch.utils.data.DataLoader([labelled_clips()], batch_size=None))
+        logged.append({name: value.item() for name, value in trainer.callback_metrics.items()})
+    assert logged[0].keys() == {"train/loss", "train/loss/image", "train/loss/audio", "train/loss/label"}
+    assert logged[1] == pytest.approx(logged[0], rel=1e-4)
+
+
+def test_parts_that_were_given_up_do_not_count():
+    one, two, five = (torch.tensor(value) for value in (1.0, 2.0, 5.0))
+    assert means([(5, {"image": five}), (3, {"image": one}), (2, {"image": two, "label": five})], 5) == {"image": 1.4, "label": 5}
