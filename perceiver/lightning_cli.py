@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jsonargparse.typing import PositiveInt
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
@@ -104,11 +105,10 @@ class PerceiverCLI(LightningCLI):
         callbacks = list(config["callbacks"] or [])
         if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks += checkpoint_callbacks(folder, self.model, self._get(self.config, "save_every"))
-        if not config["plugins"]:
-            kwargs["plugins"] = [WholeCheckpoints()]
+        kwargs["plugins"] = with_whole_checkpoints(config["plugins"])
         self.timer = Timer()
         callbacks.append(self.timer)
-        callbacks += [guard for guard in guards(folder.checkpoints / "last.ckpt") if not any(type(guard) is type(one) for one in callbacks)]
+        callbacks += [guard for guard in guards(folder.checkpoints / "last.ckpt") if not any(isinstance(one, type(guard)) for one in callbacks)]
         return super().instantiate_trainer(default_root_dir=str(folder.path), callbacks=callbacks, **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -145,7 +145,9 @@ class PerceiverCLI(LightningCLI):
             self.run_folder.update_metrics(results)
 
     def _control_metrics(self, name: str, control: nn.Module) -> dict[str, float]:
-        """Trains a control like the model: the same task, data, seed, steps and choice of weights. Its test accuracies."""
+        """Trains a control like the model: the same task, data and seed, all that the trainer is told but for callbacks and loggers, and the same
+        choice of weights. Its test accuracies.
+        """
         rank_zero_info(f"training the control {name}")
         folder = self.run_folder.control(name)
         if self.trainer.is_global_zero:
@@ -154,20 +156,18 @@ class PerceiverCLI(LightningCLI):
         seed_everything(torch.initial_seed() % 2**32, verbose=False)
         task = self.model.with_model(control)
         timer = Timer()
-        trainer = Trainer(
-            max_steps=self.trainer.max_steps,
-            max_epochs=self.trainer.max_epochs,
-            accelerator=self._get(self.config, "trainer.accelerator"),
-            gradient_clip_val=self.trainer.gradient_clip_val,
-            log_every_n_steps=self.trainer.log_every_n_steps,  # type: ignore[attr-defined]
-            enable_progress_bar=self.trainer.progress_bar_callback is not None,
-            default_root_dir=str(folder.path),
-            logger=RunLogger(folder),
-            callbacks=[*checkpoint_callbacks(folder, task), timer, StopNonFinite(), SaveWhenPreempted(None), ExplainOutOfMemory(), NameLostRows()],
-            plugins=[WholeCheckpoints()],
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-        )
+        settings = self._trainer_settings() | {"enable_model_summary": False, "num_sanity_val_steps": 0, "default_root_dir": str(folder.path)}
+        settings["logger"] = RunLogger(folder)
+        settings["callbacks"] = [
+            *checkpoint_callbacks(folder, task),
+            timer,
+            StopNonFinite(next(one.skip for one in self.trainer.callbacks if isinstance(one, StopNonFinite))),  # type: ignore[attr-defined]
+            SaveWhenPreempted(None),
+            ExplainOutOfMemory(),
+            NameLostRows(),
+        ]
+        settings["plugins"] = with_whole_checkpoints(settings["plugins"])
+        trainer = Trainer(**settings)
         trainer.fit(task, self.datamodule)
         seconds = timer.time_elapsed("train")  # before a checkpoint sets the timer, too
         trainer.test(task, self.datamodule, ckpt_path=best_weights(trainer), weights_only=True, verbose=False)
@@ -176,6 +176,13 @@ class PerceiverCLI(LightningCLI):
             folder.update_metrics(results | {"train/seconds": seconds})
         found = {key.replace("test/accuracy", f"test/baseline_{name}"): value for key, value in results.items()}
         return found | {f"parameters/{name}": float(size_of(control)), f"attends/{name}": float(attends(control))}
+
+    def _trainer_settings(self) -> dict[str, Any]:
+        """What the configuration tells the trainer, with objects of its own: a strategy and a precision belong to one trainer each."""
+        parser = LightningArgumentParser()
+        parser.add_lightning_class_args(Trainer, "trainer")
+        asked = dict(self._get(self.config, "trainer")) | {"callbacks": None, "logger": None}
+        return dict(parser.instantiate(parser.parse_object({"trainer": asked})).trainer)
 
 
 def size_of(model: nn.Module) -> int:
@@ -203,6 +210,12 @@ def checkpoint_callbacks(folder: RunFolder, task: LightningModule, save_every: i
     if save_every:
         found.append(RunCheckpoint(folder.checkpoints, "last", every_n_train_steps=save_every, enable_version_counter=False))
     return found
+
+
+def with_whole_checkpoints(plugins: Any) -> list[Any]:
+    """Plugins of a trainer, and checkpoints that are whole or not there, unless one of them writes checkpoints in another way."""
+    given = plugins if isinstance(plugins, list) else [plugins] if plugins else []
+    return given if any(isinstance(plugin, CheckpointIO) for plugin in given) else [*given, WholeCheckpoints()]
 
 
 def best_weights(trainer: Trainer) -> str | None:

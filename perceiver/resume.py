@@ -135,9 +135,9 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: State) -> None:
-        """Takes over what is known, with the places that the checkpoints have now, if the best one lies there."""
+        """Takes over what is known, with the places that the checkpoints have now, if the best one lies there, or there is none yet."""
         before, best = state_dict.get("dirpath"), state_dict.get("best_model_path")
-        if before and best and self.dirpath and before != self.dirpath and (Path(self.dirpath) / Path(best).name).exists():
+        if before and self.dirpath and before != self.dirpath and (not best or (Path(self.dirpath) / Path(best).name).exists()):
             state_dict = moved(state_dict, str(before), str(self.dirpath))
         super().load_state_dict(state_dict)
 

@@ -193,7 +193,6 @@ def test_the_wheel_holds_the_library_its_page_its_kernel_and_nothing_else(tmp_pa
     (wheel,) = tmp_path.glob("perceiver_lightning-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"perceiver", f"perceiver_lightning-{perceiver.__version__}.dist-info"}
-    inside = {
-        str(file.relative_to(root)) for file in PACKAGE.rglob("*") if file.suffix in {".py", ".html", ".cpp", ".typed"} or file.name == "py.typed"
-    }
+    kinds = {".py", ".html", ".css", ".js", ".cpp", ".typed"}
+    inside = {str(file.relative_to(root)) for file in PACKAGE.rglob("*") if file.suffix in kinds or file.name == "py.typed"}
     assert inside == {name for name in names if name.startswith("perceiver/")}

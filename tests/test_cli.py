@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch import nn
 
 from perceiver import checkpoints
 from perceiver.cli import PerceiverCLI, main
+from perceiver.lightning_cli import best_weights, with_whole_checkpoints
 from perceiver.model_folder import save_model
+from perceiver.resume import WholeCheckpoints
 from perceiver.tasks import Classification
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +105,6 @@ def test_a_checkpoint_gives_the_whole_task_back_without_a_configuration(fitted):
     assert task.model.encoder.cross_attend == (0, 1)
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the test copies the folder
 def test_a_resumed_run_goes_on_in_the_same_folder(fitted, tmp_path):
     shutil.copytree(fitted, tmp_path / "run")
     last = str(tmp_path / "run/checkpoints/last.ckpt")
@@ -115,6 +119,35 @@ def test_a_second_run_moves_the_first_aside_and_another_seed_gives_other_losses(
     assert perceiver_command("fit", tmp_path / "run", "--controls", "{}", "--seed_everything", "5") == 0
     assert losses(tmp_path / "run.1") == losses(fitted)
     assert losses(tmp_path / "run") != losses(fitted)
+
+
+STRATEGY = {"class_path": "lightning.pytorch.strategies.SingleDeviceStrategy", "init_args": {"device": "cpu"}}  # each trainer needs its own
+
+
+def test_a_control_is_trained_with_all_that_the_trainer_is_told_but_callbacks_and_loggers(tmp_path, monkeypatch):
+    made: list[Trainer] = []
+
+    def noted(trainer: Trainer) -> str | None:
+        made.append(trainer)
+        return best_weights(trainer)
+
+    monkeypatch.setattr("perceiver.lightning_cli.best_weights", noted)
+    told = {"accumulate_grad_batches": 2, "limit_val_batches": 1, "check_val_every_n_epoch": 3, "gradient_clip_algorithm": "value"}
+    (tmp_path / "told.yaml").write_text(yaml.safe_dump({"trainer": told | {"precision": "bf16-mixed", "strategy": STRATEGY}}))
+    assert perceiver_command("fit", tmp_path / "run", "--config", str(tmp_path / "told.yaml")) == 0
+    full, *controls = made
+    assert len(controls) == 2 and len({id(trainer.strategy) for trainer in made}) == 3
+    for trainer in controls:
+        assert (trainer.accumulate_grad_batches, trainer.precision, trainer.check_val_every_n_epoch) == (2, "bf16-mixed", 3)
+        assert (trainer.limit_val_batches, trainer.gradient_clip_algorithm, trainer.gradient_clip_val) == (1, "value", full.gradient_clip_val)
+    # Two batches make a step: of eight batches the four steps of each model are made.
+    progress = [checkpoints.read(file)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] for file in last_checkpoints(tmp_path)]
+    assert len(progress) == 3 and set(progress) == {8}
+
+
+def last_checkpoints(folder: Path) -> list[Path]:
+    """What each model below a folder was left with."""
+    return sorted(folder.rglob("last.ckpt"))
 
 
 def test_predict_gives_a_class_and_probabilities_for_each_row(fitted, monkeypatch):
@@ -202,3 +235,11 @@ def test_weights_that_do_not_fit_are_told_with_their_table_before_the_first_step
     told = capsys.readouterr().err
     assert "error: " in told and "cannot be loaded from" in told and "MISSING in the source" in told and "only in the source" in told
     assert not (tmp_path / "run/checkpoints/last.ckpt").exists()
+
+
+def test_a_plugin_of_another_kind_leaves_checkpoints_whole_and_one_for_checkpoints_takes_their_place():
+    slurm, mine = SLURMEnvironment(), TorchCheckpointIO()
+    assert with_whole_checkpoints([mine]) == [mine] == with_whole_checkpoints(mine)
+    for plugins, given in ((None, []), ([], []), ([slurm], [slurm]), (slurm, [slurm])):
+        *others, last = with_whole_checkpoints(plugins)
+        assert others == given and isinstance(last, WholeCheckpoints)

@@ -1,4 +1,4 @@
-"""`perceiver cost CONFIG [--json FILE]`: what a model costs, without data and without training."""
+"""`perceiver cost CONFIG [--measure forward] [--json FILE]`: what a model costs, without data and without training."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from perceiver.commands.parser import Parser
 from perceiver.commands.screen import screen
-from perceiver.cost import cost_report
+from perceiver.cost import cost_report, measured
 from perceiver.pretrained.architectures import PUBLISHED, architecture
 from perceiver.pretrained.semantics import semantics
 
@@ -20,15 +20,22 @@ def cost(words: list[str]) -> None:
         words: of the command line, behind `cost`.
 
     Raises:
-        ValueError: when there is no such configuration, or its model has an adapter that does not say how large its entries are.
+        ValueError: when there is no such configuration, or its model has an adapter that does not say how large its entries are; or when a
+            published model is to be measured.
     """
     parser = Parser("perceiver cost", description="What a model costs: parameters, FLOPs, memory, path length; by block and by modality.")
     parser.add_argument("config", help=f"a configuration of a training, or a published model: {', '.join(PUBLISHED)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
+    parser.add_argument(
+        "--measure", choices=("nothing", "forward"), default="nothing", help="run the model here, and tell how long a forward pass takes"
+    )
     given = parser.parse_args(words)
     if given.json is not None and not given.json.absolute().parent.is_dir():
         raise ValueError(f"--json {given.json}: there is no folder {given.json.parent} to write to")
-    report = cost_report(published(given.config) if given.config in PUBLISHED else configured(Path(given.config)))
+    if given.measure != "nothing" and given.config in PUBLISHED:
+        raise ValueError(f"--measure {given.measure}: {given.config} is told without its weights, and cannot be run; give a configuration")
+    model = published(given.config) if given.config in PUBLISHED else configured(Path(given.config))
+    report = cost_report(model.eval(), measure=measured if given.measure == "forward" else None)
     console = screen()
     for sentence in report.summary():
         console.print(f"- {sentence}", markup=False, highlight=False)

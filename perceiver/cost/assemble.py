@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from perceiver.adapters import Adapter, Inputs
@@ -11,15 +12,18 @@ from perceiver.cost.blocks import block_of, kind_of, modality_of, trunk_of
 from perceiver.cost.discovery import as_they_are, joined
 from perceiver.cost.figures import Agreement, Computed, Share, Sizes
 from perceiver.cost.layers import Read, Term
-from perceiver.cost.measure import activation_bytes
+from perceiver.cost.measure import Measured, activation_bytes
 from perceiver.cost.passes import Pass, run_pass
 from perceiver.cost.report import CostReport
 from perceiver.cost.table_one import over_all_inputs, table_one
 
+Measure = Callable[[nn.Module, Mapping[str, Tensor]], Measured]
 REST = "latents, queries, heads"  # what belongs to no modality
 
 
-def cost_report(model: nn.Module, batch: Mapping[str, Tensor] | None = None, *, accuracy: float | None = None) -> CostReport:
+def cost_report(
+    model: nn.Module, batch: Mapping[str, Tensor] | None = None, *, accuracy: float | None = None, measure: Measure | None = None
+) -> CostReport:
     """What a model costs. Nothing of it is run, but where a batch is given: then one forward pass tells what is kept for the backward pass.
 
         report = perceiver.cost.cost_report(model)
@@ -32,6 +36,7 @@ def cost_report(model: nn.Module, batch: Mapping[str, Tensor] | None = None, *, 
         batch: as the model takes it; one row with each adapter's largest entry when not given. A `MultitaskPerceiver` is asked for the tasks of its
             rows: without a batch, for the first of its tasks.
         accuracy: of the model, to be told per billion FLOPs.
+        measure: times the model on the batch, in the mode that it is in: `measured`. Not timed when not given.
 
     Raises:
         ValueError: when no batch was given, and an adapter does not say how large its entries are, or the model has none.
@@ -40,7 +45,11 @@ def cost_report(model: nn.Module, batch: Mapping[str, Tensor] | None = None, *, 
     factored = run_pass(model, entries, as_they_are)
     dense = factored if factored.formed else run_pass(model, entries, joined)
     kept = None if batch is None else activation_bytes(model, batch)
-    return _Report(model, dense, factored, kept, max(map(len, entries.values()))).report(accuracy)
+    taken = None
+    if measure is not None:
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        taken = measure(model, {name: entry.to(device) for name, entry in entries.items()})
+    return _Report(model, dense, factored, kept, max(map(len, entries.values()))).report(accuracy, taken)
 
 
 def largest_entries(model: nn.Module) -> dict[str, Tensor]:
@@ -74,7 +83,7 @@ class _Report:
         self.runs = Counter(read.block for read in factored.reads)
         self.modalities = list(dense.tokens)
 
-    def report(self, accuracy: float | None) -> CostReport:
+    def report(self, accuracy: float | None, taken: Measured | None) -> CostReport:
         """The whole of it."""
         sizes, reads, blocks = self._sizes(), self.factored.reads, self._blocks()
         whole = Computed.of(self.dense.terms)
@@ -98,6 +107,7 @@ class _Report:
             over_all_inputs(sizes, self.dense.terms, self.dense.reads, self.parameters, whole.forward),
             None if self.kept is None else sum(self.kept.values()),
             accuracy,
+            taken,
         )
 
     def _blocks(self) -> list[Share]:

@@ -56,7 +56,8 @@ def measured(model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
             model(batch)
             _wait(device)
             taken.append(1000 * (time.perf_counter() - start))
-    name = torch.cuda.get_device_name(device) if on_cuda else f"{device.type}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if on_cuda else f"{device.type}, {threads} thread{'' if threads == 1 else 's'}"
     peak = torch.cuda.max_memory_allocated(device) if on_cuda else None
     return Measured(statistics.median(taken), name, max(map(len, batch.values())), peak)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from perceiver.cost import tables
 from perceiver.cost.figures import Agreement, Computed, Share, Sizes, TableRow, Transformer
+from perceiver.cost.measure import Measured
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class CostReport:
         transformer: over all inputs; None where the model has no layers to build it of.
         activation_bytes: that are kept for the backward pass; None where no batch was given.
         accuracy: as given.
+        measured: how long a forward pass took; None where none was timed.
     """
 
     model: str
@@ -52,11 +54,17 @@ class CostReport:
     transformer: Transformer | None
     activation_bytes: int | None
     accuracy: float | None
+    measured: Measured | None
 
     @property
     def accuracy_per_gflop(self) -> float | None:
         """Accuracy for each billion FLOPs of a forward pass of one row, as this library runs; None where no accuracy was given."""
         return None if self.accuracy is None else self.accuracy * 1e9 * self.sizes.rows / self.factored.forward
+
+    @property
+    def agrees(self) -> bool:
+        """Whether closed forms and counter agree everywhere."""
+        return all(one.agrees for one in self.agreement.values())
 
     @property
     def largest_difference(self) -> float:
@@ -83,12 +91,14 @@ class CostReport:
             said.append(tables.of_transformer(self.transformer, self.sizes.inputs))
         if self.accuracy_per_gflop is not None:
             said.append(f"Accuracy is {self.accuracy:.3g}, {self.accuracy_per_gflop:.3g} for each billion operations.")
+        if self.measured is not None:
+            said.append(tables.of_measured(self.measured))
         return [*said, tables.of_agreement(self.agreement)]
 
     def tables(self) -> list[Table]:
         """Table 1, blocks and modalities."""
         return [
-            tables.first(self.table_one, self.transformer),
+            tables.first(self.table_one, self.transformer, self.sizes.rows),
             tables.shares("Blocks", self.blocks, self.dense, self.factored),
             tables.shares("Modalities", self.modalities, self.dense, self.factored),
         ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.table import Table
 
 from perceiver.cost.figures import Agreement, Computed, Share, TableRow, Transformer
+from perceiver.cost.measure import TIMES, Measured
 
 UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 BLOCKS = {
@@ -82,15 +83,28 @@ def of_agreement(agreement: Mapping[str, Agreement]) -> str:
     )
 
 
-def first(rows: Sequence[TableRow], transformer: Transformer | None) -> Table:
-    """Table 1, a layer a row."""
+def of_measured(one: Measured) -> str:
+    """How long it took, where it was run."""
+    held = "" if one.peak_bytes is None else f", and {short(one.peak_bytes)}B were held at most"
+    whose = "1 row" if one.rows == 1 else f"{one.rows} rows"
+    return f"A forward pass of {whose} took {one.milliseconds:.3g} ms, the median of {TIMES}, on {one.device}{held}."
+
+
+def first(rows: Sequence[TableRow], transformer: Transformer | None, size: int) -> Table:
+    """Table 1, a layer a row.
+
+    Args:
+        rows: of the table, each for one row of a batch.
+        transformer: over all inputs of a batch; None where there is none.
+        size: rows of that batch.
+    """
     table = Table("layer", "work", "FLOPs", "steps", "", "longest path", "", title='Table 1 of "Attention Is All You Need", with this model')
     for column in table.columns[2::2]:
         column.justify = "right"
     for row in rows:
         table.add_row(row.layer, row.work, short(row.flops), row.steps, f"{row.num_steps:,}", row.path, f"{row.num_hops:,}")
     if transformer is not None:
-        table.add_row("a transformer over all inputs", "L M^2 D", short(transformer.computed.forward), "", "", "1", "1")
+        table.add_row("a transformer over all inputs", "L M^2 D", short(transformer.computed.forward / size), "", "", "1", "1")
     return table
 
 

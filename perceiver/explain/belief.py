@@ -1,7 +1,8 @@
 """Belief: may the picture of attention be believed? Attention is set beside what was measured without looking at it.
 
 Two modalities of a kind of question are compared where their worths (Shapley values of accuracy) differ for sure: does attention give more to the one
-that is worth more? Mass is not use: a modality that is looked at and ignored, and one that is hardly looked at and decides, are named.
+that is worth more? More for its share of the pieces, that is (lift): a picture may have a hundred pieces for each byte of a question, and gets more
+of the attention by that alone. Mass is not use: a modality that is looked at and ignored, and one that is hardly looked at and decides, are named.
 
 Letters: none; numbers come from measures that are there already.
 """
@@ -16,6 +17,7 @@ from perceiver.explain.modalities.shapley import VALUE
 from perceiver.explain.wording import listed
 
 AGREE = 0.8  # of the comparisons, from which the picture may be believed
+FEWEST = 3  # comparisons; one alone agrees in half of all cases by chance
 
 
 class Belief(NamedTuple):
@@ -43,6 +45,11 @@ class Modality(NamedTuple):
     mass: float
     even: float
 
+    @property
+    def lift(self) -> float:
+        """Mass over share of the pieces."""
+        return self.mass / self.even if self.even else 0.0
+
 
 def modalities(measures: Sequence[Measure]) -> list[Modality]:
     """Those that have both a worth with an interval, and mass; the mass is the mean over the reads."""
@@ -59,19 +66,29 @@ def modalities(measures: Sequence[Measure]) -> list[Modality]:
 
 
 def belief(measures: Sequence[Measure], trials: Mapping[str, Trial]) -> Belief:
-    """Judges the picture of attention by all measures of a report, and by what became of the explanations."""
+    """Judges the picture of attention by measures of a report, and by what became of the explanations.
+
+    Args:
+        measures: of datasets that share no rows, since no row should count twice.
+        trials: explanations that were tested.
+    """
     found = modalities(measures)
     pairs = [sorted(pair, key=lambda m: m.worth.value or 0.0) for pair in combinations(found, 2) if _apart(*pair)]
-    agreements = [(less, more) for less, more in pairs if more.mass > less.mass]
-    odd = [_odd(less, more) for less, more in pairs if more.mass <= less.mass]
+    agreements = [(less, more) for less, more in pairs if more.lift > less.lift]
+    odd = [_odd(less, more) for less, more in pairs if more.lift <= less.lift]
     maps = _maps(trials)
     if not pairs:
         said = "Attention cannot be checked against worth here: no two modalities of one kind of question are worth clearly different amounts."
         return Belief("not applicable", f"{said} {maps}".strip(), 0, 0)
+    if len(pairs) < FEWEST:
+        count = f"{len(pairs)} comparison{' is' if len(pairs) == 1 else 's are'}"
+        said = f"Attention cannot be checked against worth here: {count} too few, and it takes {FEWEST}."
+        return Belief("not applicable", f"{said} {maps}".strip(), len(agreements), len(pairs))
     share = len(agreements) / len(pairs)
-    said = f"Attention gives more to the modality that is worth more in {len(agreements)} of {len(pairs)} comparisons"
+    said = "For its share of the pieces, attention gives more to the modality that is worth more in "
+    said += f"{len(agreements)} of {len(pairs)} comparisons"
     said += f"; it does not for {listed(odd[:3])}" + (f" and {len(odd) - 3} more." if len(odd) > 3 else ".") if odd else "."
-    verdict: Verdict = "ok" if share >= AGREE and any(not all(trial.reasons.values()) for trial in trials.values()) else "warning"
+    verdict: Verdict = "ok" if share >= AGREE and any(trial.passed for trial in trials.values()) else "warning"
     advice = (
         "Believe large differences, not small ones." if verdict == "ok" else "Do not take attention for importance here; look at what each is worth."
     )
@@ -88,14 +105,15 @@ def _apart(a: Modality, b: Modality) -> bool:
 def _odd(less: Modality, more: Modality) -> str:
     worth, other = (round(100 * (m.worth.value or 0.0)) for m in (more, less))
     return (
-        f"{more.dataset} ({more.name} is worth {worth} points and gets {100 * more.mass:.0f} % of the attention, "
-        f"{less.name} {other} and {100 * less.mass:.0f} %)"
+        f"{more.dataset} ({more.name} is worth {worth} points and gets {100 * more.mass:.0f} % of the attention, {more.lift:.1f} times its share; "
+        f"{less.name} {other} and {100 * less.mass:.0f} %, {less.lift:.1f} times)"
     )
 
 
 def _maps(trials: Mapping[str, Trial]) -> str:
     """What the tests of maps say in short."""
-    if not trials:
+    told = [trial for trial in trials.values() if trial.passed or trial.failed]
+    if not told:
         return ""
-    good = [trial for trial in trials.values() if not any(trial.reasons.values())]
-    return f"{len(good)} of {len(trials)} ways to mark the pieces behind an answer are better than chance for every kind of question."
+    good = [trial for trial in told if not trial.failed]
+    return f"{len(good)} of {len(told)} ways to mark the pieces behind an answer are better than chance for every kind of question."

@@ -71,7 +71,8 @@ def diagnose(rungs: list[Rung], rows: Mapping[str, int]) -> Diagnosis:
     Args:
         rungs: of the ladder.
         rows: tested of each dataset; intervals are those of two shares of as many rows (Wald), too wide rather than too narrow for answers to the
-            same rows.
+            same rows. They are of one training each, and know nothing of how much other seeds would differ. Without the rows of a dataset there is no
+            interval and no verdict.
     """
     if not any(rung.name != FULL for rung in rungs):
         reason = "no control was trained in this run: see configs/ladder.yaml"
@@ -86,21 +87,25 @@ def diagnose(rungs: list[Rung], rows: Mapping[str, int]) -> Diagnosis:
                 measures.append(_gain(dataset, accuracy, best, what, rows.get(dataset, 0)))
     plain = [measure for measure in measures if measure.of["ladder"] == "without attention"]
     bought = [measure.of["dataset"] for measure in plain if measure.verdict == "ok"]
-    nothing = [measure.of["dataset"] for measure in plain if measure.verdict != "ok"]
-    verdict: Verdict = "not applicable" if not plain else "ok" if bought else "warning"
+    nothing = [measure.of["dataset"] for measure in plain if measure.verdict == "warning"]
+    verdict: Verdict = "ok" if bought else "warning" if nothing else "not applicable"
     return Diagnosis(KEY, TITLE, verdict, _sentence(plain, bought, nothing), tuple(measures))
 
 
 def _gain(dataset: str, accuracy: float, best: Rung, what: str, rows: int) -> Measure:
     other = best.accuracy[dataset]
     gain = accuracy - other
-    spread = 1.96 * ((accuracy * (1 - accuracy) + other * (1 - other)) / rows) ** 0.5 if rows else None
-    interval = None if spread is None else (gain - spread, gain + spread)
-    better = interval is not None and interval[0] > 0
     reason = f"{best.name} is right in {100 * other:.1f} % of the rows, the model in {100 * accuracy:.1f} %"
+    of = {"dataset": dataset, "ladder": what, "best": best.name}
+    if not rows:
+        reason += f": how many rows were tested is not known (test/rows/{dataset}), so nobody can say whether that is chance"
+        return not_applicable("gain over the ladder", reason, of=of)
+    spread = 1.96 * ((accuracy * (1 - accuracy) + other * (1 - other)) / rows) ** 0.5
+    interval = gain - spread, gain + spread
+    better = interval[0] > 0
     if not better:
         reason += ": no gain that can be told from chance" if what == "of all" else ": attention buys nothing here"
-    of = {"dataset": dataset, "ladder": what, "best": best.name}
+    reason += "; each of one seed, and other seeds may differ by more than this interval"
     return Measure("gain over the ladder", gain, rows, interval, {best.name: other}, "ok" if better else "warning", reason, of)
 
 
@@ -108,10 +113,12 @@ def _sentence(plain: list[Measure], bought: list[str], nothing: list[str]) -> st
     """What the ladder says, for people."""
     if not plain:
         return "No control without attention was trained."
+    if not bought and not nothing:
+        return "Not applicable: how many rows were tested is not known, so nobody can say whether a difference is chance."
     told = ""
     if bought:
         gains = [f"{100 * (measure.value or 0.0):.0f} for {measure.of['dataset']}" for measure in plain if measure.verdict == "ok"]
         told = f"Attention buys these points of accuracy over the best model that does without: {listed(gains)}."
     if nothing:
-        told += f" It buys nothing for {listed(nothing)}."
-    return told.strip()
+        told += f" It buys nothing for {listed(nothing)}." if bought else f"Attention buys nothing for {listed(nothing)}."
+    return f"{told} That is of one seed."

@@ -6,7 +6,8 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor
 
-from perceiver.cost import CostReport, cost_report
+from perceiver.cost import CostReport, cost_report, measured
+from perceiver.cost.measure import TIMES
 from perceiver.explain.examples import Examples
 from perceiver.explain.measure import Diagnosis, Measure, Verdict
 from perceiver.explain.subject import Subject
@@ -15,7 +16,7 @@ KEY, TITLE = "cost", "Cost"
 
 
 def diagnose(subject: Subject, examples: Mapping[str, Examples], accuracy: float | None) -> tuple[Diagnosis, CostReport]:
-    """Parameters, operations, memory and path of one row as it came, and what a transformer over all its inputs would take.
+    """Parameters, operations, memory, time and path of one row as it came, and what a transformer over all its inputs would take.
 
     Args:
         subject: the model.
@@ -26,8 +27,8 @@ def diagnose(subject: Subject, examples: Mapping[str, Examples], accuracy: float
     if subject.asks_plainly:  # else only its author knows how to ask the model without asking too much: nothing is run then
         batch, _ = next(largest(subject, examples).batches(subject.device))
         batch.pop("target", None)
-    found = cost_report(subject.model, batch, accuracy=accuracy)
-    agrees = found.largest_difference < 0.01
+    found = cost_report(subject.model, batch, accuracy=accuracy, measure=None if batch is None else measured)
+    agrees = found.agrees
     verdict: Verdict = "ok" if agrees else "warning"
     told = "closed forms and counter agree" if agrees else f"closed forms and counter differ by {100 * found.largest_difference:.1f} %"
     figures: list[tuple[str, float | None, dict[str, float], str]] = [
@@ -39,6 +40,11 @@ def diagnose(subject: Subject, examples: Mapping[str, Examples], accuracy: float
     ]
     if found.activation_bytes is not None:
         figures.append(("bytes kept for the backward pass", float(found.activation_bytes), {}, "of one row"))
+    if found.measured is not None:
+        where = f"of one row, median of {TIMES}, on {found.measured.device}"
+        figures.append(("milliseconds of a forward pass", found.measured.milliseconds, {}, where))
+        if found.measured.peak_bytes is not None:
+            figures.append(("bytes held at most in a forward pass", float(found.measured.peak_bytes), {}, f"of one row, on {found.measured.device}"))
     if found.bottleneck_ratio is not None:
         figures.append(("bottleneck ratio", found.bottleneck_ratio, {}, "numbers that are read for each number of the latents"))
     if found.accuracy_per_gflop is not None:
@@ -59,11 +65,14 @@ def largest(subject: Subject, examples: Mapping[str, Examples]) -> Examples:
 
 
 def as_table(found: CostReport) -> dict[str, Any]:
-    """Table 1 with this model's rows, in the form that the page takes: rows of strings."""
-    table: Table = found.tables()[0]
+    """Table 1 with this model's rows, its blocks and its modalities, in the form that the page takes: rows of strings."""
+    return {"sentence": " ".join(found.summary()), "tables": [_plain(table) for table in found.tables()]}
+
+
+def _plain(table: Table) -> dict[str, Any]:
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     return {
-        "sentence": " ".join(found.summary()),
+        "title": str(table.title),
         "columns": [str(column.header) for column in table.columns],
         "rows": [list(row) for row in zip(*columns, strict=True)],
     }

@@ -1,7 +1,7 @@
 """The modality report of a test: accuracy without each modality, attention mass by modality, and a page to look at."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -12,8 +12,9 @@ from rich.console import Console
 from torch import Tensor
 
 from perceiver.adapters import Inputs
-from perceiver.adapters.presence import removable, without
-from perceiver.explain.attention.passage import label
+from perceiver.adapters.inputs import num_rows
+from perceiver.adapters.presence import SUFFIXES, presence, without
+from perceiver.explain.attention.passage import label, numbered
 from perceiver.explain.examples import Examples, taken_apart
 from perceiver.explain.page import write_page
 from perceiver.explain.samples import samples
@@ -23,6 +24,8 @@ from perceiver.explain.views import Plain, view_of
 from perceiver.run_folder import RunFolder
 from perceiver.soft_weights import record_mass
 
+Rows = Sequence[str | None]  # the dataset of each row; None for one that does not count
+
 
 class ModalityReport(Callback):
     """During a test, asks the model again without each modality and records where its attention went.
@@ -31,6 +34,10 @@ class ModalityReport(Callback):
     `test/mass_<modality>/<dataset>` (mean over the layers, heads and latents), `test/layer_mass/<layer>/<modality>/<dataset>`,
     `test/token_share_<modality>/<dataset>` and `test/rows/<dataset>` to the run's results, prints them as tables, and writes `table.txt` and
     `report.html` to the run folder. The task has `datasets`, `class_counts`, `judge` and `probabilities`, as those of `perceiver.tasks` do.
+
+    Each figure is a mean over rows, however they were batched. A modality that a row lacks counts there as mass and share 0, and as the row's own
+    loss and answer. Where a modality is all that a row has, or its own content is asked for (`<modality>_target`), the row does not count for the
+    figures without it. Of a dataset in which no row has a modality there are no figures of it, and where none can do without it, none without it.
 
     Args:
         layers: beginnings of the names of the attention layers that read the inputs.
@@ -55,6 +62,7 @@ class ModalityReport(Callback):
             raise ValueError(f"a modality report needs a model whose `inputs` are perceiver.Inputs, and {type(pl_module.model).__name__} has none")
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, float] = defaultdict(float)
+        self.told: set[str] = set()
         self.samples: list[Plain] = []
         self.shown: set[str] = set()
 
@@ -63,28 +71,48 @@ class ModalityReport(Callback):
     ) -> None:
         """Asks again without each modality, and records the mass."""
         task: Any = pl_module
-        inputs = task.model.inputs
-        tokens, size = inputs(batch)
+        size = num_rows(batch, task.model.inputs.adapters)
         dataset = batch.get("dataset", torch.zeros(size, dtype=torch.long))
         names = [task.datasets[int(d)] for d in dataset]
-        counts = batch.get("target_mask", torch.ones(size, dtype=torch.bool))  # rows that only fill a rank's last batch do not
-        counted = [name for name, has_target in zip(names, counts.tolist(), strict=True) if has_target]
-        for modality in removable(batch, tokens):
-            losses, right = task.judge(without(batch, modality))
-            self._add(f"test/accuracy_without_{modality}", counted, right[counts])
-            self._add(f"test/loss_without_{modality}", counted, losses[counts])
+        counts = batch.get("target_mask", torch.ones(size, dtype=torch.bool)).tolist()  # rows that only fill a rank's last batch do not
+        rows = [name if has_target else None for name, has_target in zip(names, counts, strict=True)]
+        self._add("test/rows", rows, torch.ones(size), torch.ones(size, dtype=torch.bool))
+        with trainer.precision_plugin.forward_context():
+            self._take_away(task, batch, rows)
+            self._weigh(task, batch, rows)
+            self._show(trainer, task, batch, names)
+
+    def _take_away(self, task: Any, batch: dict[str, Tensor], rows: Rows) -> None:
+        """Losses and right answers without each modality."""
+        has = having(batch, task.model.inputs.adapters)
+        most = torch.stack(list(has.values())).sum(0)
+        as_it_is: tuple[Tensor, Tensor] | None = None
+        for modality, present in has.items():
+            asked = asking(batch, modality, present)
+            taken = present & (most > 1) & ~asked
+            if taken.any():
+                losses, right = task.judge(without_in(batch, modality, taken))
+            else:
+                losses, right = as_it_is = as_it_is or task.judge(batch)
+            counted = [name if counts else None for name, counts in zip(rows, (taken | ~(present | asked)).tolist(), strict=True)]
+            self._add(f"test/accuracy_without_{modality}", counted, right, taken)
+            self._add(f"test/loss_without_{modality}", counted, losses, taken)
+
+    def _weigh(self, task: Any, batch: dict[str, Tensor], rows: Rows) -> None:
+        """Attention mass of each modality, and its share of the tokens."""
         with record_mass(task, self.layers) as records:
             task(batch)
-        for modality in tokens:
-            readers = [(record.layer, record.mass[modality].mean(-1)[counts]) for record in records if modality in record.mass]
-            for layer, mass in readers:
-                self._add(f"test/layer_mass/{label(layer)}/{modality}", counted, mass)
-            self._add(f"test/mass_{modality}", counted, torch.stack([mass for _, mass in readers]).sum(0) / len(records))
-        valid = {name: t.attendable(size).sum(1) for name, t in tokens.items()}
+        tokens, size = task.model.inputs(batch)
+        valid = {name: one.attendable(size).sum(1).float() for name, one in tokens.items()}
+        nothing = torch.zeros(size, device=next(iter(valid.values())).device)
         total = torch.stack(list(valid.values())).sum(0).clamp_min(1)
-        for modality, count in valid.items():
-            self._add(f"test/token_share_{modality}", counted, (count / total)[counts])
-        self._show(trainer, task, batch, names)
+        layers = numbered([label(record.layer) for record in records])
+        for modality, present in having(batch, task.model.inputs.adapters).items():
+            masses = [record.mass[modality].float().mean(-1) if modality in record.mass else nothing for record in records]
+            for layer, record, mass in zip(layers, records, masses, strict=True):
+                self._add(f"test/layer_mass/{layer}/{modality}", rows, mass, present & (modality in record.mass))
+            self._add(f"test/mass_{modality}", rows, torch.stack(masses).mean(0), present)
+            self._add(f"test/token_share_{modality}", rows, valid.get(modality, nothing) / total, present)
 
     def _show(self, trainer: L.Trainer, task: Any, batch: dict[str, Tensor], names: list[str]) -> None:
         """Keeps rows for the page of each dataset with classes that this batch is the first one of."""
@@ -101,31 +129,42 @@ class ModalityReport(Callback):
                 some = Examples(tuple(mine[:each]), tuple(entries), tuple(ragged), dataset, mine[0])
                 self.samples += samples(subject, some)
 
-    def _add(self, key: str, names: list[str], values: Tensor) -> None:
-        """Adds one value a row to the mean below a key, dataset by dataset."""
-        for i, value in enumerate(values.tolist()):
-            self.sums[f"{key}/{names[i]}"] += value
-            self.counts[f"{key}/{names[i]}"] += 1
+    def _add(self, key: str, rows: Rows, values: Tensor, telling: Tensor) -> None:
+        """Adds one value a row to the mean below a key, dataset by dataset.
+
+        Args:
+            key: of the mean.
+            rows: the dataset of each row; None for one that does not count.
+            values: one a row.
+            telling: rows which have that of which the key tells; a mean without one of them is not told.
+        """
+        for name, value, tells in zip(rows, values.tolist(), telling.tolist(), strict=True):
+            if name is not None:
+                self.sums[f"{key}/{name}"] += value
+                self.counts[f"{key}/{name}"] += 1
+                if tells:
+                    self.told.add(f"{key}/{name}")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds to the results, and publishes them."""
-        sums, counts = self._of_all_ranks()
+        means, rows = self._of_all_ranks()
         if not trainer.is_global_zero:
             return
         folder = RunFolder(trainer.default_root_dir)
         tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-        rows = {f"test/rows/{key.split('/')[-1]}": count for key, count in counts.items() if key.startswith("test/token_share_")}
-        folder.update_metrics(tested | rows | {key: total / counts[key] for key, total in sums.items()})
+        folder.update_metrics(tested | means | rows)
         self.publish(pl_module, folder)
 
     def _of_all_ranks(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Sums and counts of all ranks together."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return self.sums, self.counts
-        parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, (dict(self.sums), dict(self.counts)))
-        keys = sorted({key for sums, _ in parts for key in sums})
-        return {key: sum(s.get(key, 0.0) for s, _ in parts) for key in keys}, {key: sum(c.get(key, 0.0) for _, c in parts) for key in keys}
+        """Means and numbers of rows of all ranks together."""
+        parts: list[Any] = [(dict(self.sums), dict(self.counts), self.told)]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            mine, parts = parts[0], [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, mine)
+        keys = sorted({key for _, _, told in parts for key in told})
+        sums, counts = ({key: sum(part[which].get(key, 0.0) for part in parts) for key in keys} for which in (0, 1))
+        rows = {key: count for key, count in counts.items() if key.startswith("test/rows/")}
+        return {key: total / counts[key] for key, total in sums.items() if key not in rows}, rows
 
     def publish(self, task: Any, folder: RunFolder) -> None:
         """Prints the tables of all results so far, and writes them and the page to the run folder.
@@ -163,3 +202,29 @@ class ModalityReport(Callback):
             "remarks": said,
             "samples": self.samples,
         }
+
+
+def having(batch: Mapping[str, Tensor], modalities: Iterable[str]) -> dict[str, Tensor]:
+    """Which rows have each modality, (b); none has one that the batch knows nothing of."""
+    modalities = list(modalities)
+    known = {name: presence(batch, name) for name in modalities if name in batch or f"{name}_present" in batch}
+    nobody = torch.zeros_like(next(iter(known.values())))
+    return {name: known.get(name, nobody) for name in modalities}
+
+
+def asking(batch: Mapping[str, Tensor], modality: str, present: Tensor) -> Tensor:
+    """Which rows are asked for the content of a modality that some have, (b)."""
+    key = f"{modality}_target"
+    return presence(batch, key) if key in batch or f"{key}_present" in batch else torch.zeros_like(present)
+
+
+def without_in(batch: Mapping[str, Tensor], modality: str, rows: Tensor) -> dict[str, Tensor]:
+    """The same batch in which some of the rows that have a modality, (b), have it no more."""
+    present = presence(batch, modality)
+    left = present & ~rows
+    if not left.any():
+        return without(batch, modality)
+    found = dict(batch) | {f"{modality}_present": left}
+    if len(batch[modality]) != len(present):  # entries are there of the rows alone that have the modality
+        found |= {key: batch[key][left[present]] for key in (modality + suffix for suffix in SUFFIXES) if key in batch}
+    return found

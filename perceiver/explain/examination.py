@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from perceiver.explain import beyond, bill, calibration, modalities, simplification
 from perceiver.explain.attention import combination, detail, focus
@@ -23,7 +25,7 @@ from perceiver.explain.examples import Examples, answers, gather, pooled
 from perceiver.explain.faithfulness import diagnosis as faithfulness
 from perceiver.explain.faithfulness.explanations import INTEGRATED
 from perceiver.explain.findings import Report
-from perceiver.explain.measure import Diagnosis
+from perceiver.explain.measure import Diagnosis, Price
 from perceiver.explain.modalities import Coalitions, coalitions, diagnose_view
 from perceiver.explain.right import right
 from perceiver.explain.samples import samples as show_samples
@@ -113,7 +115,8 @@ class _Examination:
         faithful, trials = self._faithfulness()
         accuracy = {name: float(right(mine.full, mine.target).mean()) for name, mine in found.items() if mine.log_probabilities}
         rungs = beyond.ladder(self.results, tuple(examples))
-        mean = sum(accuracy.values()) / len(accuracy) if accuracy else None
+        mine = [value for name, value in accuracy.items() if name in examples]  # their rows together would count twice
+        mean = sum(mine) / len(mine) if mine else None
         cost, bill_of = bill.diagnose(subject, examples, mean)
         climbed = beyond.diagnose(rungs, {name: int(self.results.get(f"test/rows/{name}", 0)) for name in examples})
         diagnoses = (combines, focused, simplified, view, predictions, faithful, climbed, cost)
@@ -124,7 +127,7 @@ class _Examination:
             modalities=tuple({"name": name, "view": view_of(adapter)} for name, adapter in subject.model.inputs.adapters.items()),
             rows={name: len(some) for name, some in self.kinds.items()},
             accuracy=accuracy,
-            belief=belief([measure for diagnosis in diagnoses for measure in diagnosis.measures], trials),
+            belief=belief([one for diagnosis in diagnoses for one in diagnosis.measures if one.of.get("dataset") != TOGETHER], trials),
             diagnoses=diagnoses,
             attention=detail.by_latent(surveys) | {"output queries": {name: detail.by_query(subject, some) for name, some in examples.items()}},
             explanations=tuple(_explanation(trial) for trial in trials.values()),
@@ -159,7 +162,8 @@ class _Examination:
             simplified = simplification.diagnose(self.subject, self.examples, self.kinds, found, self.twin)
         else:
             simplified = self.budget.left_out(simplification.KEY, simplification.TITLE, pairings)
-        return found, view, simplified, diagnose_predictions(found, self._validated())
+        validation, price = self._validated()
+        return found, view, simplified, diagnose_predictions(found, validation, price=price)
 
     def _faithfulness(self) -> tuple[Diagnosis, dict[str, faithfulness.Trial]]:
         """Lack of comprehensiveness, of each explanation that can be paid."""
@@ -170,13 +174,14 @@ class _Examination:
         dear = not self.budget.affords("integrated gradients", integration_passes())
         return faithfulness.diagnose(self.subject, self.examples, without=(INTEGRATED,) if dear else ())
 
-    def _validated(self) -> dict[str, Any]:
-        """Answers to the rows that the temperature is fitted to."""
-        return {
-            name: (answers(self.subject, some), some.target)
-            for name, some in self.validation.items()
-            if some.labelled and self.subject.class_count(name)
-        }
+    def _validated(self) -> tuple[dict[str, Any], Price]:
+        """Answers to the rows that the temperature is fitted to, those of all datasets together among them, and what they cost."""
+        some = {name: rows for name, rows in self.validation.items() if self.subject.class_count(name)}
+        if TOGETHER in self.kinds and some.keys() == self.examples.keys():
+            some[TOGETHER] = pooled(some, TOGETHER)
+        with self.subject.priced(sum(map(len, some.values()))) as price:
+            found = {name: (answers(self.subject, rows), _targets(rows)) for name, rows in some.items()}
+            return found, price()
 
     def _samples(self, number: int, trials: Mapping[str, faithfulness.Trial]) -> list[Plain]:
         with_classes = [some for name, some in self.examples.items() if self.subject.class_count(name)]
@@ -201,6 +206,11 @@ class _Examination:
         classes = f", each with one answer out of {' or '.join(map(str, counts))}" if counts else ""
         kinds = f"{len(names)} kinds of question ({listed(names)})" if len(names) > 1 else f"one kind of question ({names[0]})"
         return f"The model was given {listed(self.subject.modalities)}, or those of them that there were, and asked {kinds}{classes}."
+
+
+def _targets(examples: Examples) -> Int[Tensor, " n"]:
+    """The right class of each row; -1 where there is none."""
+    return torch.stack([row.get("target", torch.tensor(-1)).long() for row in examples.rows])
 
 
 def _explanation(trial: faithfulness.Trial) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from perceiver.data.batch import collate
+from perceiver.explain.padding import grown, largest
 from perceiver.explain.subject import Batch, Subject
 
 SIDES = ("_present", "_length", "_mask")
@@ -63,6 +64,15 @@ class Examples:
     def some(self, which: Sequence[int]) -> "Examples":
         """Some rows, by themselves."""
         return replace(self, rows=tuple(self.rows[i] for i in which))
+
+    def widest(self) -> "Examples":
+        """Some of the rows, which together are as wide as any batch of them: of each entry, along each axis, one that is longest."""
+        places = set()
+        for name in self.entries:
+            have = [i for i, row in enumerate(self.rows) if name in row]
+            axes = range(self.rows[have[0]][name].ndim) if have else ()
+            places |= {max(have, key=lambda i, axis=axis, name=name: self.rows[i][name].shape[axis]) for axis in axes}  # type: ignore[misc]
+        return self.some(sorted(places) or range(min(1, len(self))))
 
     def exchanged(self, modality: str, partner: Sequence[int]) -> "Examples":
         """The same rows, each with a modality of another; rows that lack it stay as they are.
@@ -118,11 +128,16 @@ def pooled(examples: Mapping[str, Examples], name: str) -> Examples:
 
 
 def joined(rows: Sequence[Mapping[str, Tensor]], entries: Sequence[str], ragged: Sequence[str]) -> dict[str, Tensor]:
-    """A batch of rows of which at least one has something. Unlike `collate`, it allows others with nothing at all, and masks."""
+    """A batch of rows of which at least one has something. Unlike `collate`, it allows others with nothing at all, and masks. Entries that come with
+    a mask may differ in size along any axis: what they are padded with lies behind the mask, and needs no `_length` beside it."""
     masks = [f"{name}_mask" for name in entries]
     spare, filled = next((name, row[name]) for row in rows for name in entries if name in row)
     empty = [i for i, row in enumerate(rows) if not any(name in row for name in entries)]
     kept = [{key: value for key, value in row.items() if key not in masks} | ({spare: filled} if i in empty else {}) for i, row in enumerate(rows)]
+    for name in entries:
+        if name not in ragged and f"{name}_mask" in {key for row in rows for key in row}:
+            size = largest([row[name] for row in kept if name in row])
+            kept = [row | {name: grown(row[name], size)} if name in row else row for row in kept]
     batch = collate(kept, entries, ragged)
     if empty:
         owners = batch[f"{spare}_present"].nonzero().flatten().tolist()
@@ -134,16 +149,8 @@ def joined(rows: Sequence[Mapping[str, Tensor]], entries: Sequence[str], ragged:
     for key in masks:
         given = [row[key] for row in rows if key in row]
         if given:
-            size = [max(mask.shape[axis] for mask in given) for axis in range(given[0].ndim)]
-            batch[key] = torch.stack([_grown(mask, size) for mask in given])
+            batch[key] = torch.stack([grown(mask, largest(given)) for mask in given])
     return batch
-
-
-def _grown(mask: Bool[Tensor, "..."], size: Sequence[int]) -> Bool[Tensor, "..."]:
-    """A mask of the size, False where there was none."""
-    found = mask.new_zeros(size)
-    found[tuple(slice(length) for length in mask.shape)] = mask
-    return found
 
 
 def taken_apart(batch: Batch, modalities: Sequence[str]) -> tuple[list[dict[str, Tensor]], list[str], list[str]]:

@@ -7,7 +7,6 @@ that of the model before training, and beside the most that there could be.
 Letters: b rows of a batch, n latents, d their width, r rows of a matrix.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 
 from perceiver.blocks import CrossBlock, SelfBlock
 from perceiver.explain.examples import Examples
-from perceiver.explain.measure import Measure, Verdict, bootstrap, not_applicable
+from perceiver.explain.measure import Measure, Price, Verdict, bootstrap, not_applicable
 from perceiver.explain.subject import Subject
+from perceiver.explain.wording import judged
 
 LOW = 0.05  # of the most that there could be
 SAME = 0.01  # relative residual
@@ -53,7 +53,8 @@ def composite_norm(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
 
 @contextmanager
 def latents_by_depth(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Records the latents behind each block of an encoder, by its name with the number of its run, in the order of a forward pass."""
+    """Records the latents behind each block of an encoder, by its name with the number of its run, in the order of a forward pass. An encoder is what
+    is called so, or has `latents`."""
     found: dict[str, Tensor] = {}
     runs = Counter[str]()
 
@@ -64,7 +65,8 @@ def latents_by_depth(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     def named(name: str):  # type: ignore[no-untyped-def]
         return lambda block, args, output: hook(block, args, output, name=name)
 
-    blocks = {name: block for name, block in model.named_modules() if isinstance(block, CrossBlock | SelfBlock) and re.match(r"encoder\.", name)}
+    encoders = tuple(f"{name}." for name, part in model.named_modules() if name == "encoder" or (name and hasattr(part, "latents")))
+    blocks = {name: block for name, block in model.named_modules() if isinstance(block, CrossBlock | SelfBlock) and name.startswith(encoders)}
     handles = [block.register_forward_hook(named(name)) for name, block in blocks.items()]
     try:
         yield found
@@ -80,6 +82,7 @@ def depth_of(subject: Subject, examples: Examples, twin: nn.Module | None = None
     for batch, count in examples.batches(subject.device):
         with latents_by_depth(model) as found, torch.no_grad():
             ask(batch)
+        subject.charge(0 if twin is None else count)
         parts.append({name: latents[:count].cpu() for name, latents in found.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -88,12 +91,14 @@ def measures(subject: Subject, examples: Mapping[str, Examples], twin: nn.Module
     """Effective rank and relative residual of the latents behind each block, for each dataset."""
     made: list[Measure] = []
     for dataset, some in examples.items():
-        with subject.priced(len(some)) as price:
+        with subject.priced(len(some)) as spent:
             depth = depth_of(subject, some)
+            before = {} if twin is None else depth_of(subject, some, twin)
+            price = spent()
         if not depth:
-            made.append(not_applicable("effective rank", "this model has no latents", n=len(some), of={"dataset": dataset}))
+            reason = "no latents were found: this model has no part called `encoder`, or with `latents`, whose blocks are CrossBlock or SelfBlock"
+            made.append(not_applicable("effective rank", reason, n=len(some), of={"dataset": dataset}))
             continue
-        before = {} if twin is None else depth_of(subject, some, twin)
         for name, latents in depth.items():
             of = {"dataset": dataset, "layer": name}
             n, d = latents.shape[1:]
@@ -101,19 +106,22 @@ def measures(subject: Subject, examples: Mapping[str, Examples], twin: nn.Module
             most = float(min(n - 1, d))
             reference = {"most": most} | ({} if other is None else {"untrained": float(effective_rank(other).mean())})
             value = float(rank.mean())
-            verdict: Verdict = "warning" if value < LOW * most else "ok"
             reason = f"the {n} latents of a row use {value:.1f} of the {most:.0f} directions that they could"
-            made.append(Measure("effective rank", value, len(rank), bootstrap(rank), reference, verdict, reason, of, price()))
-            made.append(_over_rows(latents, other, of))
+            sure = bootstrap(rank)
+            verdict, reason = judged(sure, len(rank), "warning" if value < LOW * most else "ok", reason)
+            made.append(Measure("effective rank", value, len(rank), sure, reference, verdict, reason, of, price))
+            made.append(_over_rows(latents, other, of, price))
             residual = relative_residual(latents)
             reference = {} if other is None else {"untrained": float(relative_residual(other).mean())}
-            verdict = "warning" if float(residual.mean()) < SAME else "ok"
-            reason = "all latents are the same: attention has collapsed" if verdict == "warning" else "0 = all latents of a row are the same"
-            made.append(Measure("residual", float(residual.mean()), len(residual), bootstrap(residual), reference, verdict, reason, of, price()))
+            same = float(residual.mean()) < SAME
+            reason = "all latents are the same: attention has collapsed" if same else "0 = all latents of a row are the same"
+            sure = bootstrap(residual)
+            verdict, reason = judged(sure, len(residual), "warning" if same else "ok", reason)
+            made.append(Measure("residual", float(residual.mean()), len(residual), sure, reference, verdict, reason, of, price))
     return made
 
 
-def _over_rows(latents: Float[Tensor, "b n d"], other: Tensor | None, of: dict[str, str]) -> Measure:
+def _over_rows(latents: Float[Tensor, "b n d"], other: Tensor | None, of: dict[str, str], price: Price) -> Measure:
     """The effective rank of the mean latent over rows: in how many directions rows differ. It needs four times as many rows as it is."""
     means = latents.mean(1)
     rank = float(effective_rank(means))
@@ -124,4 +132,4 @@ def _over_rows(latents: Float[Tensor, "b n d"], other: Tensor | None, of: dict[s
         )
     reference = {"most": most} | ({} if other is None else {"untrained": float(effective_rank(other.mean(1)))})
     verdict: Verdict = "warning" if rank < LOW * most else "ok"
-    return Measure("effective rank over rows", rank, rows, None, reference, verdict, f"rows differ in {rank:.1f} of {most:.0f} directions", of)
+    return Measure("effective rank over rows", rank, rows, None, reference, verdict, f"rows differ in {rank:.1f} of {most:.0f} directions", of, price)

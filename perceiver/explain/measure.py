@@ -35,6 +35,9 @@ class Price:
         return Price(round(self.passes + other.passes, 2), round(self.seconds + other.seconds, 3))
 
 
+FREE = Price()
+
+
 @dataclass(frozen=True)
 class Measure:
     """One number of a report.
@@ -102,7 +105,7 @@ def resamples(rows: int, draws: int = DRAWS) -> Int[Tensor, "s n"]:
 
 
 def bootstrap(
-    values: Shaped[Tensor, "n ..."], statistic: Callable[[Tensor], Tensor] | None = None, *, draws: int = DRAWS
+    values: Shaped[Tensor, "n ..."], statistic: Callable[[Tensor], Tensor] | None = None, *, draws: int = DRAWS, about: float | None = None
 ) -> tuple[float, float] | None:
     """The interval that holds 95 % of a statistic over rows drawn anew (Efron 1979, percentiles).
 
@@ -110,6 +113,8 @@ def bootstrap(
         values: by row.
         statistic: from rows to one number; their mean when not given, which is one number where a row is one.
         draws: number of resamples.
+        about: what the statistic of the rows themselves is. With it, what the draws are off by in the mean is taken from them: a statistic with an
+            absolute value in it is larger in resamples than in the rows, so that its plain percentiles may all lie above it.
 
     Returns:
         Low and high end; None with fewer than 10 rows.
@@ -121,6 +126,8 @@ def bootstrap(
         found = values.double()[picks].mean(1)
     else:
         found = torch.stack([statistic(values[pick]) for pick in picks]).double()
+    if about is not None:
+        found = found - found.mean() + about
     low, high = torch.quantile(found, torch.tensor([0.025, 0.975], dtype=found.dtype)).tolist()
     return low, high
 

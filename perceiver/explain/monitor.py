@@ -7,9 +7,12 @@ Every so many steps the batch is read once more, without gradients, and what its
     attention/<layer>/spectral_norm     greatest singular value of W_K W_Q' over the root of the head width, greatest of the heads
     latents/effective_rank              of the latents of a row, behind the last block
     gradient/<modality>                 norm of the gradients of a modality's own parameters: adapter and projection
+
+A layer that reads more than once, with the same weights, is numbered from its second read on: `encoder.cross.0 (2)`.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning as L
@@ -18,7 +21,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from perceiver.adapters import Inputs
-from perceiver.explain.attention.passage import Weighed, following
+from perceiver.explain.attention.passage import Weighed, following, label, numbered
 from perceiver.explain.attention.statistics import spectral_norms, statistics
 from perceiver.explain.latents import effective_rank, latents_by_depth
 from perceiver.rest import at_rest
@@ -55,7 +58,8 @@ class AttentionMonitor(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Looks at the batch once more, and logs what attention did."""
         if self.gradients and trainer.global_step % self.every_n_steps == 0:
-            found = {name: float(value) for name, value in (look(pl_module, batch) | self.gradients).items()}
+            seen = look(pl_module, batch, trainer.precision_plugin.forward_context())
+            found = {name: float(value) for name, value in (seen | self.gradients).items()}
             self.gradients = {}
             # Through `LightningModule.log`, a figure would be written again at each step until the next look.
             for logger in trainer.loggers:
@@ -72,19 +76,24 @@ def gradient_norms(inputs: Inputs) -> dict[str, Tensor]:
     return found
 
 
-def look(task: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What attention does with a batch, by the names under which it is logged."""
+def look(task: Any, batch: Mapping[str, Tensor], asking: AbstractContextManager[Any]) -> dict[str, Tensor]:
+    """What attention does with a batch, by the names under which it is logged.
+
+    Args:
+        task: whose model is asked.
+        batch: as it takes it.
+        asking: is around the model and its weights, as in training: of a trainer's precision.
+    """
     model: nn.Module = task.model
-    with at_rest(task), torch.no_grad(), following(model) as passage, latents_by_depth(model) as latents:
+    with at_rest(task), torch.no_grad(), following(model) as passage, latents_by_depth(model) as latents, asking:
         task(batch)
         reads = passage().reads
+        seen = [statistics(Weighed(call)) for call in reads]
     found: dict[str, Tensor] = {}
-    for call in reads:
-        weighed = Weighed(call)
-        seen = statistics(weighed)
-        found[f"attention/{weighed.name}/entropy"] = seen.sharpness.nanmean()
-        found |= {f"attention/{weighed.name}/mass_{name}": mass.mean() for name, mass in seen.mass.items()}
-        found[f"attention/{weighed.name}/spectral_norm"] = spectral_norms(call.attention).max()
+    for layer, call, one in zip(numbered([label(call.layer) for call in reads]), reads, seen, strict=True):
+        found[f"attention/{layer}/entropy"] = one.sharpness.nanmean()
+        found |= {f"attention/{layer}/mass_{name}": mass.mean() for name, mass in one.mass.items()}
+        found[f"attention/{layer}/spectral_norm"] = spectral_norms(call.attention).max()
     if latents:
-        found["latents/effective_rank"] = effective_rank(list(latents.values())[-1]).mean()
+        found["latents/effective_rank"] = effective_rank(list(latents.values())[-1].float()).mean()
     return found

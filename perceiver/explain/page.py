@@ -1,6 +1,6 @@
 """The report page: one HTML file that shows how a model combined its modalities, and whether its attention is believable.
 
-The page is a template beside this module with the payload inside, as JSON. It loads nothing, so it can be opened from disk,
+The page is a template beside this module with its style, its script and the payload inside, as JSON. It loads nothing, so it can be opened from disk,
 mailed or published as it is. A payload has these keys; all but the first seven may be missing, and what shows them is then not
 on the page:
 
@@ -29,11 +29,11 @@ on the page:
                         for those kinds of question that it is not shown for.
     ladder              {"sentence", "rows": [{"name", "parameters", "accuracy": {dataset: value}}]}: simpler models on the same budget, worst first;
                         the "full model" may be among them.
-    cost                {"sentence", "columns": [...], "rows": [[...]]}: a table of strings.
+    cost                {"sentence", "tables": [{"title", "columns": [...], "rows": [[...]]}]}: tables of strings, the first string of a row names it.
 
 A sample has:
 
-    dataset, expected   kind of question, and the right answer.
+    dataset, expected   kind of question, and the right answer: null where nobody said which it is, or "unknown" where that is none of the answers.
     answer, probability the answer of the model, and its probability.
     top                 list of [answer, probability], most likely first.
     without             {names: {"answer", "probability"}} when those modalities are taken away: one name, or several in the order of
@@ -64,6 +64,8 @@ from pathlib import Path
 from typing import Any
 
 PLACEHOLDER = "__PAYLOAD__"
+STYLE = ("page.css",)
+SCRIPT = ("page_drawing.js", "page_first.js", "page_samples.js", "page_numbers.js", "page_controls.js")  # one script; the last one runs it
 
 
 def write_page(payload: Mapping[str, Any], path: Path) -> None:
@@ -80,5 +82,11 @@ def write_page(payload: Mapping[str, Any], path: Path) -> None:
         TypeError: when a value has no JSON form.
     """
     text = json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    template = resources.files("perceiver").joinpath("explain", "page.html").read_text(encoding="utf-8")
+    template = _parts("page.html").replace("__STYLE__", _parts(*STYLE)).replace("__SCRIPT__", _parts(*SCRIPT))
     path.write_text(template.replace(PLACEHOLDER, text), encoding="utf-8")
+
+
+def _parts(*names: str) -> str:
+    """Files beside this module, one after another."""
+    folder = resources.files("perceiver").joinpath("explain")
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8").rstrip("\n") for name in names)

@@ -79,7 +79,7 @@ def _answered(subject: Subject, examples: Examples, row: int, scores: Tensor) ->
     target = examples.rows[row].get("target")
     return {
         "dataset": examples.dataset,
-        "expected": "unknown" if target is None else labels[int(target)],
+        "expected": labels[int(target)] if target is not None and 0 <= int(target) < len(labels) else "unknown",
         "answer": labels[int(best.indices[0])],
         "probability": round(float(best.values[0]), 4),
         "top": [[labels[int(i)], round(float(p), 4)] for p, i in zip(best.values, best.indices, strict=True)],

@@ -35,27 +35,36 @@ def diagnose(
 
 def _gaps(subject: Subject, examples: Examples, found: Coalitions) -> list[Measure]:
     """The interaction gaps. Where one modality alone tells the rows of a dataset apart, there is nothing for it to interact with, and it is no fault
-    that the model only adds up."""
+    that the model only adds up. That interactions make answers worse is one all the same."""
     gaps = interaction.measures(subject, examples, found)
-    if all(gap.verdict != "warning" for gap in gaps):
+    if not any(map(_adds_up, gaps)):
         return gaps
     scores = [one for one in perceptual.measures(subject, examples, found) if one.name == perceptual.SCORE and one.value is not None]
     deciding = [one.of["modality"] for one in scores if side(one.interval) > 0]
     if len(deciding) > 1 or not scores:
         return gaps
     what = f"{deciding[0]} alone tells these rows apart" if deciding else "no modality tells these rows apart"
-    return [replace(gap, verdict="ok", reason=f"{gap.reason}; {what}, so that there is nothing to combine") for gap in gaps]
+    said = f"; {what}, so that there is nothing to combine"
+    return [replace(gap, verdict="ok", reason=gap.reason + said) if _adds_up(gap) else gap for gap in gaps]
+
+
+def _adds_up(gap: Measure) -> bool:
+    """Whether a gap is warned of because it cannot be told from 0."""
+    return gap.verdict == "warning" and side(gap.interval) == 0
 
 
 def _sentence(ranks: list[Measure], gaps: list[Measure]) -> str:
     """What was found, for people."""
     told = [gap for gap in gaps if gap.name == interaction.GAP and gap.interval is not None]
     more = [gap.of["dataset"] for gap in told if side(gap.interval) > 0]
-    less = [gap.of["dataset"] for gap in told if gap.verdict == "warning"]
-    alone = [gap.of["dataset"] for gap in told if gap.of["dataset"] not in (*more, *less)]
+    worse = [gap.of["dataset"] for gap in told if side(gap.interval) < 0]
+    less = [gap.of["dataset"] for gap in told if _adds_up(gap)]
+    alone = [gap.of["dataset"] for gap in told if gap.of["dataset"] not in (*more, *worse, *less)]
     said = []
     if more:
         said.append(f"For {listed(more)} the model does more than add up what each modality says.")
+    if worse:
+        said.append(f"For {listed(worse)} interactions make answers worse: adding up what each modality says would do better.")
     if less:
         said.append(f"For {listed(less)} adding up what each modality says would do as well.")
     if alone:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from perceiver.explain.measure import FEW_ROWS
+from perceiver.explain.measure import FEW_ROWS, Verdict
 
 Interval = tuple[float, float] | None
 UNSURE = "not distinguishable from 0"
@@ -25,6 +25,11 @@ def points(share: float) -> str:
 def few(rows: int) -> str:
     """What to say of a number without an interval."""
     return f"{rows} row{'' if rows == 1 else 's'} {'is' if rows == 1 else 'are'} too few to say how sure this is; it takes {FEW_ROWS}"
+
+
+def judged(interval: Interval, rows: int, verdict: Verdict, reason: str) -> tuple[Verdict, str]:
+    """A verdict and its reason; where there is no interval, none but that the rows are too few."""
+    return ("ok", few(rows)) if interval is None else (verdict, reason)
 
 
 def listed(names: Sequence[str]) -> str:

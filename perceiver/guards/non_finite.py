@@ -71,9 +71,9 @@ class StopNonFinite(Callback):
         """
         losses, self._losses = self._losses, []
         batches, self._batches = self._batches, []
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        gradients = [] if scaled else [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        bad = not all_finite(losses, gradients) or scaled and trainer.precision_plugin.scaler.get_scale() < SMALLEST_SCALE
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        gradients = [] if scaler is not None else [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        bad = not all_finite(losses, gradients) or scaler is not None and scaler.get_scale() < SMALLEST_SCALE
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce_boolean_decision(bad, all=False)
         if not bad:
@@ -172,8 +172,9 @@ def bad_entries(batch: Mapping[str, Tensor]) -> tuple[str, list[int]] | None:
         if present is not None and len(present) == len(wrong):
             wrong = wrong & present
         if bool(wrong.any()):
-            compact = present is not None and len(present) != len(wrong)
-            return key, (present.nonzero()[:, 0][wrong] if compact else wrong.nonzero()[:, 0]).tolist()
+            if present is None or len(present) == len(wrong):
+                return key, wrong.nonzero()[:, 0].tolist()
+            return key, present.nonzero()[:, 0][wrong].tolist()
     return None
 
 

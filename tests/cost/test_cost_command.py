@@ -47,6 +47,19 @@ def test_a_configuration_is_told_in_sentences_tables_and_a_file(tmp_path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["cost.json"]
 
 
+@pytest.mark.slow
+def test_a_forward_pass_is_timed_where_that_is_asked_for(tmp_path, capsys):
+    file = tmp_path / "cost.json"
+    assert main(["cost", QUICKSTART, "--measure", "forward", "--json", str(file)]) == 0
+    assert "- A forward pass of 1 row took " in capsys.readouterr().out
+    taken = json.loads(file.read_text())["measured"]
+    assert taken["milliseconds"] > 0 and taken["rows"] == 1 and taken["device"].startswith("cpu")
+
+
+def test_what_has_no_weights_is_not_timed(capsys):
+    assert "language-perceiver is told without its weights" in refusal(["cost", "deepmind/language-perceiver", "--measure", "forward"], capsys)
+
+
 def test_the_words_come_from_the_command_line_when_none_are_given(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["perceiver", "cost", "deepmind/language-perceiver-of-nobody"])
     assert main() == 2

@@ -1,5 +1,6 @@
 """What is said of attention: sinks that are needed, not needed, harmless; mass beside its share; weights that might as well be fixed."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -23,6 +24,7 @@ from perceiver.tasks import Classification
 
 PIECES, WIDTH, ROWS = 7, 11, 20
 MARK = 10.0
+WHOLE = {"pieces_mask": torch.ones(PIECES, dtype=torch.bool)}
 
 
 def staring(*, carries: bool, needed: bool, registers: Registers | None = None) -> Subject:
@@ -148,27 +150,87 @@ def test_mass_stands_beside_its_share_of_the_tokens_and_lift_is_their_ratio():
             torch.testing.assert_close(one.mass(name).mean(1), records[0].mass[name])
 
 
-def test_exchanging_a_modality_moves_the_mass_and_exchanging_nothing_does_not():
+def test_exchanging_a_modality_moves_the_mass_and_exchanging_nothing_does_not(monkeypatch):
     subject, rows = trained_examples()
     reads = [one for one in survey(subject, rows) if one.kind == "read"]
     found = combination.moved(subject, rows, reads)
     assert {measure.of["exchanged"] for measure in found} == set(NAMES)
     assert all(0 <= measure.value <= 1 for measure in found)
     assert any(measure.value > 0 for measure in found if measure.of["layer"] == "encoder.cross.1")
+    monkeypatch.setattr(combination, "partners", lambda examples, modality: list(range(len(examples))))
+    assert {measure.value for measure in combination.moved(subject, rows, reads)} == {0.0}
 
 
-def test_fixed_weights_that_answer_as_well_are_told():
+def blind() -> Subject:
+    """A model that gives each key of a row the same weight."""
     subject, _ = trained_examples()
     for name, parameter in subject.model.named_parameters():
         if "to_q" in name:
             parameter.data.zero_()
-    batch = whole_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.randint(CLASSES, (5,))}
-    batch["audio_length"][:], batch["text_length"][:] = 65, 17  # a mask that differs is a dependence on the row, too
-    rows = gather(subject, [batch], 5)["data"]
+    return subject
+
+
+def whole_rows(batches: int) -> list[dict[str, torch.Tensor]]:
+    """Batches of five rows that have everything, equally long: fixed weights are the same for all."""
+    made = []
+    for _ in range(batches):
+        batch = whole_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.randint(CLASSES, (5,))}
+        batch["audio_length"][:], batch["text_length"][:] = 65, 17
+        made.append(batch)
+    return made
+
+
+def test_fixed_weights_that_answer_as_well_are_told():
+    subject = blind()
+    rows = gather(subject, whole_rows(3), 15)["data"]
     found = combination.diagnose(subject, {"data": rows}, {"data": surveys(subject, rows, None)})
     assert {gap.verdict for gap in found.measures if gap.name == "soft gap"} == {"warning"} and found.verdict == "warning"
     assert "might as well be fixed" in found.sentence
     assert all("the same places whatever the row" in measure.reason for measure in found.measures if measure.name == "input dependence")
+
+
+def test_what_rows_lack_is_no_dependence_on_what_they_hold():
+    subject, rows = blind(), trained_examples()[1]
+    for one, _ in surveys(subject, rows, None).reads:
+        found = combination.dependence("data", one, None)
+        assert found.value > 0.05 and found.value == pytest.approx(found.reference["constant"], abs=1e-4)
+        assert found.verdict == "warning" and "same places whatever the row" in found.reason and found.n == 20
+
+
+def test_where_rows_are_few_nothing_is_claimed_of_what_soft_weights_are_worth():
+    subject, rows = trained_examples()
+    for number in (1, 5):
+        found = combination.diagnose(subject, {"data": rows.first(number)}, {"data": surveys(subject, rows.first(number), None)})
+        gaps = [measure for measure in found.measures if measure.name == "soft gap"]
+        assert {(gap.verdict, "too few to say" in gap.reason) for gap in gaps} == {("ok", True)} and found.verdict == "ok"
+        assert "too few to say" in found.sentence and "fixed" not in found.sentence and "matters" not in found.sentence
+        told = [measure for measure in found.measures if measure.name == "input dependence" and measure.value is not None]
+        assert all("too few to say" in measure.reason and measure.verdict == "ok" for measure in told)
+
+
+def test_labels_that_the_model_does_not_know_leave_no_accuracy_to_lose():
+    subject, rows = trained_examples()
+    strange = replace(rows, rows=({**rows.rows[0], "target": torch.tensor(CLASSES)}, *rows.rows[1:]))
+    found = combination.soft_gap(subject, strange, ["encoder.cross"])
+    assert {(gap.verdict, gap.reason) for gap in found} == {("not applicable", f"data has a row of class {CLASSES}, and the model knows 0 to 6")}
+
+
+def test_what_a_survey_cost_stands_beside_all_that_is_made_of_it():
+    subject, rows = trained_examples()
+    found = {"data": surveys(subject, rows, untrained(subject.model))}
+    assert found["data"].price.passes == 2
+    made = [*combination.diagnose(subject, {"data": rows}, found).measures, *focus.diagnose(subject, {"data": rows}, found).measures]
+    assert {m.price.passes for m in made if m.name in ("mass", "lift", "input dependence", "entropy", "coverage", "spectral norm")} == {2}
+    assert all("untrained" in m.reference for m in made if m.name == "spectral norm")
+
+
+def test_a_row_with_one_key_has_no_entropy_and_the_others_keep_their_interval():
+    subject = staring(carries=True, needed=True)
+    rows = examples(subject)
+    narrow = replace(rows, rows=(rows.rows[0] | {"pieces_mask": torch.arange(PIECES) == 2}, *[row | WHOLE for row in rows.rows[1:]]))
+    found = focus.diagnose(subject, {"data": narrow}, {"data": surveys(subject, narrow, None)})
+    (entropy,) = [m for m in found.measures if m.name == "entropy" and m.of["layer"] == "encoder.cross.0"]
+    assert entropy.n == ROWS - 1 and entropy.interval is not None and 0 <= entropy.interval[0] <= entropy.value <= entropy.interval[1]
 
 
 def test_a_model_without_attention_has_nothing_to_combine_with():

@@ -9,7 +9,7 @@ from torch import nn
 from perceiver import Attention, CrossBlock, Tokens
 from perceiver.explain.attention import passage
 from perceiver.explain.attention.passage import Weighed
-from perceiver.explain.attention.statistics import coverage, entropy, spectral_norms, statistics
+from perceiver.explain.attention.statistics import apart, coverage, entropy, spectral_norms, statistics, strengths, told_by_presence
 from perceiver.soft_weights import Call
 
 HEADS, WIDTH, QUERIES, KEYS, ROWS = 2, 14, 3, 7, 5
@@ -65,7 +65,51 @@ def test_rows_that_are_attended_to_at_different_keys_depend_on_the_input_wholly(
     x = torch.eye(KEYS)[:ROWS, None].repeat(1, 1, 2)  # row r asks for key r
     found = statistics(call(layer, x, a=tokens(keys)))
     assert found.input_dependence is not None
-    torch.testing.assert_close(found.input_dependence, torch.ones(HEADS, 1))
+    torch.testing.assert_close(found.input_dependence, torch.ones(ROWS, HEADS, 1))
+
+
+def present(rows: int) -> torch.Tensor:
+    """Which keys some rows have: each about half of them, and one at least."""
+    found = torch.rand(rows, KEYS) < 0.5
+    found[:, 0] |= ~found.any(1)
+    return found
+
+
+def test_what_padding_and_absence_tell_of_a_row_is_told_apart_from_what_attention_does():
+    valid = present(ROWS)
+    found = statistics(
+        call(blind(Attention(WIDTH, WIDTH, heads=HEADS)), torch.randn(ROWS, QUERIES, WIDTH), a=tokens(torch.randn(ROWS, KEYS, WIDTH), valid))
+    )
+    assert float(found.input_dependence.mean()) > 0.05
+    torch.testing.assert_close(found.input_dependence, found.by_presence)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_weights_that_are_the_same_but_for_what_a_row_lacks_are_found_to_be_so(spread):
+    valid = present(31)
+    valid[3] = False  # a row that lacks all tells nothing
+    one = (spread * torch.randn(HEADS, QUERIES, KEYS)).exp()
+    weights = one * valid[:, None, None]
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-9)
+    found = strengths(weights, valid)
+    torch.testing.assert_close(found / found.sum(-1, keepdim=True), one / one.sum(-1, keepdim=True), rtol=0.01, atol=0)
+    told = told_by_presence(weights, valid)
+    torch.testing.assert_close(told, apart(weights, entropy(weights)), rtol=0, atol=1e-3)
+    assert float(told[3].abs().max()) == 0 and float(told.mean()) > 0.05
+
+
+def test_where_all_rows_have_the_same_keys_presence_tells_nothing():
+    weights = torch.randn(ROWS, HEADS, QUERIES, KEYS).softmax(-1)
+    valid = torch.ones(ROWS, KEYS, dtype=torch.bool)
+    assert float(told_by_presence(weights, valid).abs().max()) == 0 and float(apart(weights, entropy(weights)).mean()) > 0.05
+    found = strengths(weights, valid)
+    torch.testing.assert_close(found / found.sum(-1, keepdim=True), weights.mean(0))
+
+
+def test_how_far_rows_are_from_their_mean_is_the_entropy_of_the_mean_less_the_mean_entropy():
+    weights = torch.randn(ROWS, HEADS, QUERIES, KEYS).softmax(-1)
+    expected = (entropy(weights.mean(0)) - entropy(weights).mean(0)) / math.log(ROWS)
+    torch.testing.assert_close(apart(weights, entropy(weights)).mean(0), expected)
 
 
 @pytest.mark.parametrize("change", ["permuted", "padded", "split"])
@@ -129,7 +173,7 @@ def test_only_the_first_rows_are_counted_when_so_asked():
     layer, x, keys = Attention(WIDTH, WIDTH, heads=HEADS), torch.randn(ROWS, QUERIES, WIDTH), torch.randn(ROWS, KEYS, WIDTH)
     some = statistics(call(layer, x, a=tokens(keys)), 3)
     alone = statistics(call(layer, x[:3], a=tokens(keys[:3])))
-    for name in ("sharpness", "received", "input_dependence", "carried"):
+    for name in ("sharpness", "received", "input_dependence", "by_presence", "carried"):
         torch.testing.assert_close(getattr(some, name), getattr(alone, name), msg=name)
 
 

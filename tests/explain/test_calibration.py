@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from perceiver.explain.calibration import aurc, brier, calibration_error, confidence, diagnose_predictions, fit_temperature, risk_coverage, scaled
 from perceiver.explain.calibration.error import equal_mass, equal_width, error_by_chance
 from perceiver.explain.calibration.measures import ACCURACY, ADAPTIVE, AURC, BRIER, ECE, NLL, TEMPERATURE, measures, temperature_measure
-from perceiver.explain.measure import Measure
+from perceiver.explain.measure import Measure, Price
 from perceiver.explain.modalities.coalitions import coalitions
 from perceiver.explain.right import right
 
@@ -83,7 +83,17 @@ def test_a_calibrated_model_is_said_to_be():
     found = told(*calibrated(1000))
     for name in (ECE, ADAPTIVE):
         assert found[name].verdict == "ok" and "calibrated model would show by chance" in found[name].reason and found[name].value > 0
-        assert found[name].interval[0] <= found[name].value
+        assert found[name].interval[0] <= found[name].value <= found[name].interval[1]
+
+
+@pytest.mark.parametrize("rows", [11, 100, 1000])
+def test_the_interval_of_an_error_holds_it_and_begins_at_zero_at_the_least(rows):
+    """Resampling makes absolute values larger: the plain percentiles of a calibrated model lie above its error as often as not."""
+    for seed in range(16):
+        found = told(*calibrated(rows, seed=seed))
+        for name in (ECE, ADAPTIVE):
+            low, high = found[name].interval
+            assert 0 <= low <= found[name].value <= high and low < high
 
 
 def test_chance_gives_a_larger_error_to_fewer_rows():
@@ -153,7 +163,7 @@ def test_accuracy_nll_and_ece_stand_together():
     assert list(found) == [ACCURACY, NLL, ECE, ADAPTIVE, BRIER, AURC]
     for name in (ECE, ADAPTIVE):
         assert found[name].reference["accuracy"] == found[ACCURACY].value and found[name].reference["NLL"] == found[NLL].value
-    assert all(m.n == 100 and m.interval[0] <= m.value <= m.interval[1] for m in found.values() if m.name not in (ECE, ADAPTIVE))
+    assert all(m.n == 100 and m.interval[0] <= m.value <= m.interval[1] for m in found.values())
     assert {"chance", "majority", "shuffled label"} == set(found[ACCURACY].reference)
 
 
@@ -245,6 +255,26 @@ def test_a_temperature_needs_a_validation_set():
     assert cold.value < 0.6 and "not sure enough" in cold.reason
     assert "may stay as they are" in temperature_measure((answers, target), OF).reason
     assert "too few" in temperature_measure((answers[:5], target[:5]), OF).reason
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+def test_validation_rows_of_no_class_that_the_model_knows_are_left_aside(label):
+    answers, target = calibrated(400)
+    strange = torch.cat([target, torch.full((3,), label)])
+    found = temperature_measure((torch.cat([answers, answers[:3]]), strange), OF)
+    plain = temperature_measure((answers, target), OF)
+    assert found.value == plain.value and found.n == 400
+    assert found.reason == f"{plain.reason}; 3 of 403 validation rows have no class that the model knows (0 to 4), and are left aside"
+    none = temperature_measure((answers[:3], strange[-3:]), OF)
+    assert none.verdict == "not applicable" and "3 of 3 validation rows have no class" in none.reason
+
+
+def test_figures_have_the_price_of_the_answers_that_they_are_made_of():
+    asked, some = a_world()
+    found = coalitions(asked, some)
+    said = diagnose_predictions({"toy": found}, {"toy": (found.full, found.target)}, price=Price(7.0, 0.5))
+    assert {m.price for m in said.measures if m.name != TEMPERATURE} == {found.price} and found.price.passes >= 4
+    assert {m.price for m in said.measures if m.name == TEMPERATURE} == {Price(7.0, 0.5)}
 
 
 def test_predictions_are_judged_as_they_are_and_told_for_each_set():

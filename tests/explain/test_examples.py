@@ -3,12 +3,15 @@
 import pytest
 import torch
 from builders import CLASSES, NAMES, compact_batch, presence_table, raw_entries, small_perceiver, whole_batch
+from test_faithfulness import WIDTH, Vectors
 from torch import nn
 
 from perceiver.explain.attention.combination import partners
-from perceiver.explain.examples import answers, gather
+from perceiver.explain.examples import answers, gather, joined
+from perceiver.explain.padding import grown, largest
 from perceiver.explain.pieces import attendable, keeping, tokens_of
 from perceiver.explain.subject import Subject
+from perceiver.models import MeanPool
 from perceiver.rest import at_rest
 from perceiver.tasks import Classification
 
@@ -77,6 +80,43 @@ def test_masks_come_along_and_grow_with_the_batch():
     examples = gather(asked, [batch], 2)["data"]
     with torch.no_grad():
         torch.testing.assert_close(answers(asked, examples), asked.scores(batch))
+
+
+def test_rows_with_masks_of_other_sizes_are_padded_behind_the_mask():
+    """Two rows are narrow and two are wide; one more has nothing."""
+    asked = Subject(Classification(MeanPool({"pieces": Vectors(), "other": Vectors()}, 13, 19, CLASSES), CLASSES).eval())
+    batches = [
+        {"pieces": torch.randn(2, size, WIDTH), "pieces_mask": torch.rand(2, size) < 0.7, "other": torch.randn(2, 3, WIDTH), "target": TARGET[:2]}
+        for size in (5, 11)
+    ]
+    batches[0]["pieces_mask"][:, 0] = batches[1]["pieces_mask"][:, 0] = True
+    examples = gather(asked, batches, 4)["data"]
+    joint, count = next(examples.batches())
+    assert count == 4 and joint["pieces"].shape == (4, 11, WIDTH) and joint["pieces_mask"].shape == (4, 11) and "pieces_length" not in joint
+    assert not joint["pieces_mask"][:2, 5:].any() and not joint["pieces"][:2, 5:].any()
+    with torch.no_grad():
+        torch.testing.assert_close(answers(asked, examples), torch.cat([asked.scores(batch) for batch in batches]))
+        found = answers(asked, examples.only(("other",), ("pieces", "other")))
+    assert found.isfinite().all()
+    empty = [{"target": TARGET[0]}, *examples.rows]
+    batch = joined(empty, examples.entries, examples.ragged)
+    assert batch["pieces"].shape == (4, 11, WIDTH) and batch["pieces_present"].tolist() == [False] + [True] * 4
+
+
+def test_the_widest_rows_make_a_batch_as_wide_as_any():
+    asked = subject()
+    examples = gather(asked, [compact_batch(raw_entries(), TABLE) | {"target": TARGET}], 5, batch_size=2)["data"]
+    widest = next(examples.widest().batches())[0]
+    for batch, _ in examples.batches():
+        for name in NAMES:
+            assert name not in batch or all(a >= b for a, b in zip(widest[name].shape[1:], batch[name].shape[1:], strict=True))
+    assert len(examples.widest()) <= len(examples)
+
+
+def test_what_is_grown_has_zeros_behind_it_along_each_axis():
+    values = torch.arange(1, 7).view(2, 3)
+    found = grown(values, (3, 5))
+    assert found.sum() == values.sum() and torch.equal(found[:2, :3], values) and largest([values, found.T]) == [5, 3]
 
 
 def test_rows_are_drawn_from_all_that_come_by_and_those_that_do_not_count_are_left_out():

@@ -1,5 +1,6 @@
 """Explanations against random order: a planted token must be found, and a way that knows nothing must not pass."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -118,8 +119,27 @@ def test_attention_that_is_dealt_out_anew_moves_the_answers_of_a_model_that_need
 
 def test_too_few_rows_cannot_be_told_from_random_order(subject, examples):
     found, trials = diagnose(subject, {"data": examples.first(4)})
-    assert all("4 rows are too few" in trial.reasons["data"] for trial in trials.values())
-    assert found.verdict == "warning"
+    assert all("4 rows are too few" in trial.reasons["data"] and not trial.failed and not trial.passed for trial in trials.values())
+    assert found.verdict == "ok" and {(m.verdict, "4 rows are too few to say" in m.reason) for m in found.measures} == {("ok", True)}
+    assert "Rows of data are too few to tell" in found.sentence and "random, and are not shown" not in found.sentence
+
+
+def test_one_dataset_with_too_few_rows_spoils_nothing_of_another():
+    trial = Trial(Explanation("a", "A", lambda *_: {}), {"x": "", "y": "3 rows are too few to tell it from random order"}, {"y"})
+    said = diagnosis.sentence([trial])
+    assert "better than chance does: A." in said and "Rows of y are too few" in said and "not for" not in said
+
+
+def test_integrated_gradients_say_how_far_they_are_from_adding_up(subject, examples, monkeypatch):
+    (kind,) = [kind for kind in kinds_for(subject, examples) if kind.name == "integrated gradients"]
+    monkeypatch.setattr(diagnosis, "kinds_for", lambda s, e: [kind])
+    exact, _ = diagnose(subject, {"data": examples})
+    (error,) = [measure for measure in exact.measures if measure.name == "completeness error"]
+    assert error.verdict == "ok" and error.value < 0.01 and error.interval is not None and error.n == ROWS and error.price.passes > 100
+    twice = replace(kind, explain=lambda *asked: {name: 2 * part for name, part in kind.explain(*asked).items()})
+    monkeypatch.setattr(diagnosis, "kinds_for", lambda s, e: [twice])
+    (error,) = [measure for measure in diagnose(subject, {"data": examples})[0].measures if measure.name == "completeness error"]
+    assert error.verdict == "warning" and error.value == pytest.approx(1, abs=0.02) and "not to be relied on" in error.reason
 
 
 def test_a_dataset_without_classes_has_no_explanation_to_test(subject, examples, monkeypatch):

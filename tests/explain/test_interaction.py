@@ -1,5 +1,6 @@
 """Interaction: a model that only adds up is found to be one, and one that combines is not."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from hand_made import a_world, both_world, every_pair, examples, rows_of, subject, vote, xor, xor_world
 from torch import Tensor, nn
 
+from perceiver.explain import simplification
 from perceiver.explain.measure import Measure
+from perceiver.explain.modalities import interaction
 from perceiver.explain.modalities.coalitions import coalitions
 from perceiver.explain.modalities.interaction import GAP, LIKELIHOOD_GAP, additive, centred, measures, pairings, projection
 
@@ -106,6 +109,22 @@ def test_interactions_that_make_answers_worse_are_said_to():
     rows = rows_of([(bit, bit) for bit in (0, 1)] * 10, "ab", lambda a, b: a)
     found = gaps((subject("ab", spoils), examples(rows, "ab")))
     assert found[GAP].value == -0.5 and found[GAP].verdict == "warning" and "had better only be added up" in found[GAP].reason
+
+
+def test_where_one_modality_decides_only_gaps_that_hold_zero_are_no_fault(monkeypatch):
+    """Below zero, interactions make answers worse, whatever decides."""
+
+    def gap(name: str, low: float, high: float, verdict: str) -> Measure:
+        return Measure(name, (low + high) / 2, 44, (low, high), {}, verdict, "so it is", {"dataset": "toy"})
+
+    asked, some = a_world()
+    found = coalitions(asked, some)
+    made = [gap("worse", -0.3, -0.1, "warning"), gap("none", -0.1, 0.1, "warning"), gap("more", 0.1, 0.3, "ok")]
+    monkeypatch.setattr(interaction, "measures", lambda *_: made)
+    worse, none, more = simplification._gaps(asked, some, found)
+    assert (worse, more) == (made[0], made[2])
+    assert none.verdict == "ok" and "a alone tells these rows apart" in none.reason
+    assert "interactions make answers worse" in simplification._sentence([], [replace(worse, name=GAP)])
 
 
 def test_at_most_so_many_rows_are_paired_and_only_those_alike():

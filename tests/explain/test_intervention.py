@@ -4,12 +4,14 @@ from functools import partial
 
 import pytest
 import torch
-from builders import CLASSES, NAMES, compact_batch, presence_table, raw_entries, small_perceiver, whole_batch
+from builders import CLASSES, LATENTS, NAMES, compact_batch, presence_table, raw_entries, small_perceiver, whole_batch
 
 from perceiver.explain.attention import combination, intervention
-from perceiver.explain.attention.intervention import MeanWeights, constant, permuted, reweighed, uniform
+from perceiver.explain.attention.intervention import MeanWeights, constant, held, permuted, reweighed, uniform
 from perceiver.explain.attention.survey import survey
 from perceiver.explain.examples import gather
+from perceiver.explain.faithfulness.diagnosis import permutation
+from perceiver.explain.pieces import tokens_of
 from perceiver.explain.subject import Subject
 from perceiver.tasks import Classification
 
@@ -100,6 +102,25 @@ def test_weights_that_would_not_fit_into_memory_are_not_applicable_rather_than_h
     monkeypatch.setattr(intervention, "MOST_NUMBERS", 10)
     for measure in combination.soft_gap(asked, examples, ["encoder.cross"]):
         assert measure.verdict == "not applicable" and "at most 10 can be held" in measure.reason and measure.value is None
+
+
+def test_rows_are_asked_so_few_at_a_time_that_their_weights_can_be_held(monkeypatch):
+    asked = Subject(Classification(small_perceiver(), CLASSES).eval())
+    examples = gather(asked, [compact_batch(raw_entries(), TABLE) | {"target": TARGET}], 5)["data"]
+    reads = ("encoder.cross",)
+    whole, moved = combination.soft_gap(asked, examples, list(reads)), permutation(asked, examples)
+    segments, _ = tokens_of(asked, next(examples.batches())[0])
+    row = LATENTS * asked.model.encoder.cross[0].attention.heads * sum(tokens.features.shape[1] for tokens in segments.values())
+    for rows in (1, 2, 4):
+        monkeypatch.setattr(intervention, "MOST_NUMBERS", row * (rows + 1) - 1)
+        assert held(asked, examples, reads).batch_size == rows
+        some = combination.soft_gap(asked, examples, list(reads))
+        assert some[0].value == whole[0].value and some[0].reference == whole[0].reference
+        found = permutation(asked, examples)
+        assert found.n == 5 and found.value == pytest.approx(moved.value, abs=0.01)
+    monkeypatch.setattr(intervention, "MOST_NUMBERS", 10)  # not even one row's
+    found = permutation(asked, examples)
+    assert found.verdict == "not applicable" and "at most 10 can be held" in found.reason
 
 
 def test_a_layer_that_is_not_there_is_refused():

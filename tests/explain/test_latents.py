@@ -3,6 +3,7 @@
 import pytest
 import torch
 from builders import CLASSES, DIM, LATENTS, compact_batch, presence_table, raw_entries, small_mean_pool, small_perceiver
+from torch import nn
 
 from perceiver.explain.examples import gather
 from perceiver.explain.latents import depth_of, effective_rank, latents_by_depth, measures, relative_residual
@@ -73,16 +74,34 @@ def test_latents_that_have_become_one_are_warned_of():
     model = small_perceiver().eval()
     model.encoder.latents.weight.data[:] = 0.02  # all latents ask alike, so they read alike
     subject = Subject(Classification(model, CLASSES).eval())
-    batch = compact_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.zeros(5, dtype=torch.long)}
-    found = measures(subject, gather(subject, [batch], 5), None)
+    batches = [compact_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.zeros(5, dtype=torch.long)} for _ in range(2)]
+    few = measures(subject, gather(subject, batches[:1], 5), None)
+    assert {(m.verdict, "5 rows are too few" in m.reason) for m in few if m.name in ("effective rank", "residual")} == {("ok", True)}
+    found = measures(subject, gather(subject, batches, 10), None)
     assert {measure.verdict for measure in found if measure.name in ("effective rank", "residual")} == {"warning"}
+
+
+def test_an_encoder_is_found_by_its_latents_whatever_it_is_called():
+    model, batch = small_perceiver().eval(), compact_batch(raw_entries(), presence_table([7] * 5))
+    holder = nn.ModuleDict({"trunk": model.encoder})
+    with latents_by_depth(holder) as found, torch.no_grad():
+        model(batch)
+    assert list(found)[0] == "trunk.cross.0" and len(found) == 4
+
+
+def test_each_rank_has_the_price_of_asking_the_model_and_its_twin():
+    subject = Subject(Classification(small_perceiver(), CLASSES).eval())
+    batches = [compact_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.zeros(5, dtype=torch.long)} for _ in range(8)]
+    found = measures(subject, gather(subject, batches, 40), untrained(subject.model))
+    assert {measure.name for measure in found if measure.value is not None} == {"effective rank", "effective rank over rows", "residual"}
+    assert {measure.price.passes for measure in found if measure.value is not None} == {2}
 
 
 def test_a_model_without_latents_has_no_rank_to_measure():
     subject = Subject(Classification(small_mean_pool(), CLASSES).eval())
     batch = compact_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.zeros(5, dtype=torch.long)}
     (found,) = measures(subject, gather(subject, [batch], 5), None)
-    assert found.verdict == "not applicable" and found.value is None and "no latents" in found.reason
+    assert found.verdict == "not applicable" and found.value is None and "no latents were found" in found.reason
 
 
 def test_the_untrained_twin_has_the_same_shape_and_other_weights_and_leaves_the_random_numbers_alone():

@@ -1,16 +1,30 @@
 """The monitor of training: it logs what it sees, and changes nothing."""
 
 import csv
+from contextlib import nullcontext
 
 import lightning as L
 import pytest
 import torch
-from builders import CLASSES, NAMES, presence_table, raw_entries, small_late_fusion, small_perceiver, whole_batch
+from builders import (
+    CLASSES,
+    DIM,
+    NAMES,
+    presence_table,
+    raw_entries,
+    small_encoder,
+    small_late_fusion,
+    small_perceiver,
+    three_adapters,
+    whole_batch,
+)
 from torch import nn
 
-from perceiver import ModalityDropout
+from perceiver import ModalityDropout, Perceiver
 from perceiver.explain import AttentionMonitor
-from perceiver.explain.monitor import gradient_norms
+from perceiver.explain.attention.passage import Weighed, following
+from perceiver.explain.attention.statistics import statistics
+from perceiver.explain.monitor import gradient_norms, look
 from perceiver.run_folder import RunFolder
 from perceiver.run_log import RunLogger
 from perceiver.tasks import Classification
@@ -63,6 +77,34 @@ def test_a_training_that_is_watched_is_the_same_training_bit_for_bit_and_each_fi
     last = [row for row in rows if row["latents/effective_rank"]][-1]
     assert sum(float(last[f"attention/encoder.cross.0/mass_{name}"]) for name in NAMES) == pytest.approx(1, abs=1e-5)
     assert 0 < float(last["attention/encoder.cross.0/entropy"]) <= 1
+
+
+def test_a_layer_that_reads_twice_is_logged_twice_under_two_names():
+    torch.manual_seed(0)
+    model = Perceiver(three_adapters(), small_encoder(cross_attend=(0, 0)), nn.Linear(DIM, CLASSES)).requires_grad_(False)
+    task = Classification(model, CLASSES)
+    found = look(task, batches(1)[0], nullcontext())
+    first, second = (float(found[f"attention/encoder.cross.0{which}/entropy"]) for which in ("", " (2)"))
+    with following(task.model) as passage:
+        task.eval()(batches(1)[0])
+        reads = passage().reads
+    assert [first, second] == [pytest.approx(float(statistics(Weighed(call)).sharpness.nanmean())) for call in reads]
+
+
+def test_under_mixed_precision_the_monitor_looks_at_what_the_model_computes(tmp_path):
+    seen: list[bool] = []
+
+    class Noting(Classification):
+        def forward(self, batch):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(batch)
+
+    task = Noting(small_perceiver(), CLASSES, warmup_steps=1)
+    quiet = dict(enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+    logger = RunLogger(RunFolder(tmp_path))
+    trainer = L.Trainer(max_steps=2, precision="bf16-mixed", logger=logger, log_every_n_steps=1, callbacks=[AttentionMonitor(1)], **quiet)
+    trainer.fit(task, torch.utils.data.DataLoader(batches(2), batch_size=None))
+    assert seen == [True] * 4  # a step and a look, twice
 
 
 def test_what_cannot_be_looked_at_is_refused_before_training():

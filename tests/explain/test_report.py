@@ -98,7 +98,72 @@ def test_samples_are_the_same_whichever_form_the_batch_has_and_leave_out_what_a_
     assert len(whole[1]["attention"]["encoder.cross.0"]["audio"][0]) == -(-int(entries["audio_length"][1]) // 5)
 
 
+@pytest.mark.parametrize("label", [-1, CLASSES])
+def test_a_label_that_the_model_does_not_know_is_shown_as_unknown(label):
+    subject = Subject(Classification(small_perceiver().eval(), CLASSES).eval())
+    batch = whole_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.tensor([0, label, 2, 1, 5])}
+    found = samples(subject, gather(subject, [batch], 5)["data"])
+    assert [sample["expected"] for sample in found] == ["0", "unknown", "2", "1", "5"]
+
+
 COUNTED = ("accuracy_without", "mass", "token_share")
+
+
+def told(task: Classification, batches: list[dict[str, torch.Tensor]], precision: str = "64-true") -> dict[str, float]:
+    """What a report finds in some batches."""
+    report = ModalityReport(num_samples=1)
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu", precision=precision)
+    report.on_test_start(trainer, task)
+    with torch.inference_mode():
+        for index, batch in enumerate(batches):
+            report.on_test_batch_end(trainer, task, None, batch, index)
+    means, rows = report._of_all_ranks()
+    return means | rows
+
+
+@pytest.mark.parametrize("form", [whole_batch, compact_batch])
+def test_the_same_rows_give_the_same_report_in_one_batch_and_one_by_one(form):
+    torch.manual_seed(3)
+    entries, table = raw_entries(7, torch.float64), presence_table([7, 3, 1, 5, 4, 7, 1])
+    rows = {"target": torch.tensor([0, 6, 2, 1, 5, 4, 3]), "dataset": torch.tensor([0, 0, 0, 0, 1, 1, 2])}
+    task = Classification(small_perceiver(), CLASSES, datasets=("several", "text", "image")).eval().double()
+    alone = []
+    for i in range(7):
+        mine = {key: value[i : i + 1] for key, value in (entries | rows).items()}
+        alone.append(form({key: mine[key] for key in entries}, table[i : i + 1]) | {key: mine[key] for key in rows})
+    together, apart = told(task, [form(entries, table) | rows]), told(task, alone)
+    assert together.keys() == apart.keys()
+    assert together == pytest.approx(apart, abs=1e-6)
+    assert [together[f"test/rows/{name}"] for name in task.datasets] == [4, 2, 1]
+    # Audio is there in rows 1 and 3 of four; the row that has nothing but a picture cannot do without it.
+    for dataset, names in {"several": NAMES, "text": NAMES, "image": ("image",)}.items():
+        assert {key.split("/")[1] for key in together if key.startswith("test/mass_") and key.endswith(f"/{dataset}")} == {f"mass_{n}" for n in names}
+        assert sum(together[f"test/mass_{n}/{dataset}"] for n in names) == pytest.approx(1)
+        assert sum(together[f"test/token_share_{n}/{dataset}"] for n in names) == pytest.approx(1)
+    assert not any("without" in key and key.endswith("/image") for key in together)
+
+
+def test_a_row_that_lacks_a_modality_counts_with_its_own_loss_without_it():
+    batch = whole_batch(raw_entries(), presence_table([3, 7, 5, 6, 7])) | {"target": torch.tensor([0, 6, 2, 1, 5])}
+    task = Classification(small_perceiver(), CLASSES).eval()
+    task.requires_grad_(False)
+    own, found = task.judge(batch)[0], told(task, [batch], "32-true")
+    for name in NAMES:
+        has, taken = batch[f"{name}_present"], task.judge(without(batch, name))[0]
+        assert 0 < has.sum() < 5
+        assert found[f"test/loss_without_{name}/data"] == pytest.approx(float(torch.where(has, taken, own).mean()), rel=1e-5)
+
+
+def test_in_mixed_precision_the_model_is_asked_again_in_the_same_precision():
+    torch.manual_seed(3)
+    batch = whole_batch(raw_entries(), presence_table([7] * 5)) | {"target": torch.tensor([0, 6, 2, 1, 5])}
+    task = Classification(small_perceiver(), CLASSES).eval()
+    task.requires_grad_(False)
+    plain = float(task.judge(without(batch, "text"))[0].mean())
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = float(task.judge(without(batch, "text"))[0].mean())
+    assert abs(mixed - plain) > 1e-5
+    assert told(task, [batch], "bf16-mixed")["test/loss_without_text/data"] == pytest.approx(mixed, abs=abs(mixed - plain) / 10)
 
 
 def test_rows_without_a_target_count_for_nothing():

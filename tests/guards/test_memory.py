@@ -97,7 +97,8 @@ def test_not_even_one_row_fits():
 def test_callbacks_loggers_and_signals_are_done_with_as_after_any_error(tmp_path):
     logger, handler = Told(), signal.getsignal(signal.SIGTERM)
     task = full(Classification, 2)(small_perceiver(), 7, warmup_steps=1)
-    failed(task, entries(), ExplainOutOfMemory(), SaveWhenPreempted(None), SaveWhenItFails(tmp_path / "last.ckpt"), logger=logger, log_every_n_steps=1)
+    callbacks = (ExplainOutOfMemory(), SaveWhenPreempted(None), SaveWhenItFails(tmp_path / "last.ckpt"))
+    failed(task, entries(), *callbacks, logger=logger, log_every_n_steps=1)
     assert (tmp_path / "last.ckpt").is_dir() and logger.status == "failed" and signal.getsignal(signal.SIGTERM) == handler
 
 

@@ -1,6 +1,7 @@
 """A loss or gradient that is NaN or infinite reaches no weight, and is told with its step, dataset and samples."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -197,3 +198,14 @@ def test_what_goes_wrong_while_it_is_explained_takes_no_place_of_the_error(names
     guard = StopNonFinite(skip=1)
     trained(Odd({4: torch.nan}), guard)
     assert guard.skipped == 1
+
+
+def test_gradients_that_overflow_at_any_scale_are_told_and_not_left_out_for_ever():
+    class Scaler(Callback):
+        """In place of a scaler that has halved its scale in step after step."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            trainer.precision_plugin.scaler = SimpleNamespace(get_scale=lambda: 2.0**-trainer.global_step)
+
+    with pytest.raises(NonFinite, match="step 11: a loss or gradient is not finite, of another rank or before it was scaled down"):
+        trained(Named({}), StopNonFinite(), Scaler(), max_epochs=2)

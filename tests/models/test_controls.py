@@ -45,6 +45,8 @@ from perceiver.models.controls.pooling import mean_tokens
 from perceiver.qk_norm import NormedAttention
 from perceiver.queries import LearnedQueries
 from perceiver.registers import Registers
+from perceiver.tasks import Classification
+from perceiver.tasks.optim import param_groups
 
 HIDDEN, RANK, WIDTH = 19, 3, 22
 PLACES = {"image": 10, "audio": 7, "text": 23}
@@ -169,6 +171,37 @@ def test_the_majority_holds_the_shares_of_the_classes_and_reads_nothing() -> Non
         model({"video": torch.zeros(2)})
 
 
+def test_the_majority_names_the_commonest_class_of_each_dataset() -> None:
+    torch.manual_seed(2)
+    dataset = torch.tensor([0] * 5 + [1] * 7 + [2] * 3)
+    target = torch.tensor([4, 4, 4, 1, 0] + [2, 2, 2, 2, 1, 1, 4] + [0, 0, 3])
+    model = Majority(("image",), CLASSES, num_datasets=3)
+    task = Classification(model, CLASSES, datasets=("a", "b", "c"))
+    batch = {"image": torch.rand(15, 2), "dataset": dataset, "target": target}
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=50)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        found = task.train_loss(batch)
+        found.backward()
+        return found
+
+    optimizer.step(loss)  # type: ignore[arg-type]
+    assert param_groups(model, 0.1)[0]["weight_decay"] == 0  # what decays would no longer be a share
+    right = task.requires_grad_(False).judge(batch)[1]
+    assert [float(right[dataset == d].mean()) for d in range(3)] == pytest.approx([3 / 5, 4 / 7, 2 / 3])
+    shares = torch.stack([torch.bincount(target[dataset == d], minlength=CLASSES) / (dataset == d).sum() for d in range(3)])
+    assert torch.allclose(model(batch).softmax(-1), shares[dataset], atol=1e-3)
+    assert torch.equal(model(batch | {"image": torch.rand(15, 2)}), model(batch))
+
+
+def test_a_dataset_that_the_majority_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="dataset 3 of a row, and num_datasets=3 knows 0 to 2"):
+        Majority(("image",), CLASSES, num_datasets=3)({"image": torch.zeros(2, 1), "dataset": torch.tensor([2, 3])})
+    with pytest.raises(ValueError, match="num_datasets=0"):
+        Majority(("image",), CLASSES, num_datasets=0)
+
+
 def test_side_by_side_tokens_have_an_order_and_their_mean_has_none() -> None:
     batch = {"text": torch.randint(6, 262, (ROWS, BYTES))}
     turned = {"text": batch["text"].flip(1)}
@@ -259,7 +292,7 @@ def test_the_rungs_of_the_ladder_have_about_as_many_parameters_as_the_full_model
     models = {"full": ladder["model"]["init_args"]["model"]} | ladder["controls"]
     built = parser.instantiate(parser.parse_object({"models": models})).models
     number = {name: sum(p.numel() for p in model.parameters()) for name, model in built.items()}
-    assert number["constant_attention"] == number["full"] and number["majority"] == 21
+    assert number["constant_attention"] == number["full"] and number["majority"] == 4 * 21
     for name in ("mean_pool", "concat", "gated", "low_rank", "transformer", "only_image", "only_audio", "only_text"):
         assert 0.85 < number[name] / number["full"] < 1.05, name
     # The maps of queries and keys of nine attentions of 64 x 64, with their biases.

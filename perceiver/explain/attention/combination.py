@@ -8,21 +8,23 @@ Letters: n rows, h heads, q latents.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from perceiver.explain.attention.intervention import MeanWeights, constant, reweighed, uniform
+from perceiver.explain.attention.intervention import MeanWeights, constant, held, reweighed, uniform
 from perceiver.explain.attention.survey import LayerSurvey, survey
 from perceiver.explain.examples import Examples, answers
-from perceiver.explain.measure import Diagnosis, Measure, Verdict, bootstrap, not_applicable
+from perceiver.explain.measure import Diagnosis, Measure, Price, Verdict, bootstrap, not_applicable
+from perceiver.explain.right import unlabelled
 from perceiver.explain.subject import Subject
-from perceiver.explain.wording import listed
+from perceiver.explain.wording import few, judged, listed
 
 KEY, TITLE = "combination", "How attention combines"
+MOVES = 0.01  # of what could be told of a row, beyond what it lacks
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,12 @@ class Surveys:
     Attributes:
         trained: of the model.
         untrained: of its untrained twin; None where it has none.
+        price: of asking both.
     """
 
     trained: list[LayerSurvey]
     untrained: list[LayerSurvey] | None
+    price: Price = field(default=Price(), compare=False)
 
     @property
     def twins(self) -> list[LayerSurvey | None]:
@@ -47,10 +51,16 @@ class Surveys:
         """The reads of the inputs, each beside that of the twin."""
         return [(one, twin) for one, twin in zip(self.trained, self.twins, strict=True) if one.kind == "read"]
 
+    def paid(self, measures: list[Measure]) -> list[Measure]:
+        """The same measures with the price of the survey: those that are made of the same survey have the same price."""
+        return [measure if measure.value is None else replace(measure, price=measure.price + self.price) for measure in measures]
+
 
 def surveys(subject: Subject, examples: Examples, twin: nn.Module | None) -> Surveys:
     """Of one dataset."""
-    return Surveys(survey(subject, examples), None if twin is None else survey(subject, examples, twin))
+    with subject.priced(len(examples)) as price:
+        trained, untrained = survey(subject, examples), None if twin is None else survey(subject, examples, twin)
+        return Surveys(trained, untrained, price())
 
 
 def diagnose(subject: Subject, examples: Mapping[str, Examples], found: Mapping[str, Surveys]) -> Diagnosis:
@@ -62,12 +72,12 @@ def diagnose(subject: Subject, examples: Mapping[str, Examples], found: Mapping[
             measures.append(not_applicable("mass", "no attention reads the inputs in this model", n=len(some), of={"dataset": dataset}))
             continue
         for one, twin in mine.reads:
-            measures += masses(dataset, one, twin)
-            measures.append(dependence(dataset, one, twin))
+            measures += mine.paid([*masses(dataset, one, twin), dependence(dataset, one, twin)])
         measures += moved(subject, some, [one for one, _ in mine.reads])
         measures += soft_gap(subject, some, list(dict.fromkeys(one.module for one, _ in mine.reads)))
     gaps = [measure for measure in measures if measure.name == "soft gap" and measure.value is not None and measure.of["layer"] == "reads"]
-    verdict: Verdict = "not applicable" if not gaps else "ok" if any(gap.verdict == "ok" for gap in gaps) else "warning"
+    told_apart = [gap for gap in gaps if gap.interval is not None] or gaps
+    verdict: Verdict = "not applicable" if not gaps else "ok" if any(gap.verdict == "ok" for gap in told_apart) else "warning"
     return Diagnosis(KEY, TITLE, verdict, _sentence(measures, gaps), tuple(measures))
 
 
@@ -93,19 +103,23 @@ def masses(dataset: str, one: LayerSurvey, twin: LayerSurvey | None) -> list[Mea
 
 
 def dependence(dataset: str, one: LayerSurvey, twin: LayerSurvey | None) -> Measure:
-    """Share of what could be told of a row from where a query looks, that can be: 0 = all rows are attended to alike, 1 = no two rows are."""
+    """Share of what could be told of a row from where a query looks, that can be: 0 = all rows are attended to alike, 1 = no two rows are.
+
+    Nobody looks at what a row lacks, be it padding or a modality, and that tells something of it, too. As much as weights would have that depend on
+    nothing else is the reference `constant`; the verdict is on what exceeds it.
+    """
     of = {"dataset": dataset, "layer": one.layer}
-    groups = one.dependence.cpu()
-    rows = len(one.coverage)
-    if not len(groups):
-        return not_applicable("input dependence", "one row alone depends on nothing: give more", n=rows, of=of)
-    reference = {"constant": 0.0}
+    own, constant = one.dependence.cpu().unbind(1)
+    if not len(own):
+        return not_applicable("input dependence", "one row alone depends on nothing: give more", n=len(one.coverage), of=of)
+    reference = {"constant": float(constant.mean())}
     if twin is not None and len(twin.dependence):
-        reference["untrained"] = float(twin.dependence.mean())
-    value = float(groups.mean())
-    verdict: Verdict = "ok" if value > 0.01 else "warning"
-    reason = "where it looks depends on the row" if verdict == "ok" else "it looks at the same places whatever the row"
-    return Measure("input dependence", value, rows, bootstrap(groups), reference, verdict, reason, of)
+        reference["untrained"] = float(twin.dependence[:, 0].mean())
+    moves = float((own - constant).mean()) > MOVES
+    reason = "where it looks depends on the row" if moves else "it looks at the same places whatever the row, but for what a row lacks"
+    interval = bootstrap(own)
+    verdict, reason = judged(interval, len(own), "ok" if moves else "warning", reason)
+    return Measure("input dependence", float(own.mean()), len(own), interval, reference, verdict, reason, of)
 
 
 def moved(subject: Subject, examples: Examples, reads: list[LayerSurvey]) -> list[Measure]:
@@ -155,8 +169,8 @@ def partners(examples: Examples, modality: str) -> list[int] | None:
 def soft_gap(subject: Subject, examples: Examples, reads: list[str]) -> list[Measure]:
     """The accuracy that is lost when soft weights are fixed at their mean over rows (Hassid et al. 2022): of the reads, and of all layers."""
     of = {"dataset": examples.dataset}
-    if not subject.class_count(examples.dataset) or not examples.labelled:
-        return [not_applicable("soft gap", f"{examples.dataset} has no labelled classes", n=len(examples), of=of)]
+    if reason := unlabelled(examples, subject.class_count(examples.dataset)):
+        return [not_applicable("soft gap", reason, n=len(examples), of=of | {"layer": which}) for which in ("reads", "all layers")]
     full = (answers(subject, examples).argmax(1) == examples.target).float()
     made = []
     for which, layers in (("reads", tuple(reads)), ("all layers", ("",))):
@@ -165,10 +179,11 @@ def soft_gap(subject: Subject, examples: Examples, reads: list[str]) -> list[Mea
                 means = MeanWeights(subject.model, layers)
                 for batch, count in examples.batches(subject.device):
                     means.add(partial(subject.scores, batch), count)
+                some = held(subject, examples, layers)
                 with reweighed(subject.model, layers, constant(means())):
-                    fixed = (answers(subject, examples).argmax(1) == examples.target).float()
+                    fixed = (answers(subject, some).argmax(1) == examples.target).float()
                 with reweighed(subject.model, layers, uniform):
-                    even = (answers(subject, examples).argmax(1) == examples.target).float()
+                    even = (answers(subject, some).argmax(1) == examples.target).float()
         except ValueError as error:
             made.append(not_applicable("soft gap", str(error), n=len(examples), of=of | {"layer": which}))
             continue
@@ -180,7 +195,7 @@ def soft_gap(subject: Subject, examples: Examples, reads: list[str]) -> list[Mea
             else "weights that are the same for all rows answer as well: that they are soft buys nothing here"
         )
         reference = {"full": float(full.mean()), "constant": float(fixed.mean()), "uniform": float(even.mean())}
-        verdict: Verdict = "ok" if matters else "warning"
+        verdict, reason = judged(interval, len(gap), "ok" if matters else "warning", reason)
         made.append(Measure("soft gap", float(gap.mean()), len(gap), interval, reference, verdict, reason, of | {"layer": which}, price()))
     return made
 
@@ -202,8 +217,11 @@ def _sentence(measures: list[Measure], gaps: list[Measure]) -> str:
     shared = f"On average attention goes {listed(told)}." if told else "Each row has one modality, which gets all attention."
     if not gaps:
         return shared
-    lost = 100 * sum(gap.value or 0.0 for gap in gaps) / len(gaps)
-    if any(gap.verdict == "ok" for gap in gaps):
+    told_apart = [gap for gap in gaps if gap.interval is not None]
+    if not told_apart:
+        return f"{shared} What that is worth cannot be told: {few(max(gap.n for gap in gaps))}."
+    lost = 100 * sum(gap.value or 0.0 for gap in told_apart) / len(told_apart)
+    if any(gap.verdict == "ok" for gap in told_apart):
         return (
             f"{shared} Where it goes depends on the row, and that matters: with weights fixed at their mean, {lost:.0f} points of accuracy are lost."
         )

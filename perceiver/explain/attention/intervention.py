@@ -7,6 +7,7 @@ Letters: b rows, h heads, n queries, m keys.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceiver.attention import Attention, attention_layers
-from perceiver.explain.attention.passage import Weighed
+from perceiver.explain.attention.passage import Weighed, following
+from perceiver.explain.examples import Examples
+from perceiver.explain.padding import grown, largest
+from perceiver.explain.subject import Subject
 from perceiver.soft_weights import Call, recording
 from perceiver.softmax import soft_weights
 
@@ -59,6 +63,23 @@ def reweighed(model: nn.Module, layers: tuple[str, ...], change: Change) -> Iter
     finally:
         for handle in handles:
             handle.remove()
+
+
+def held(subject: Subject, examples: Examples, layers: tuple[str, ...]) -> Examples:
+    """The same rows in batches that are so small that the weights of each call of these layers can be held; of one row, where not even those can.
+
+    Args:
+        subject: the model.
+        examples: the rows.
+        layers: beginnings of names.
+    """
+    widest = examples.widest()
+    batch, _ = next(replace(widest, batch_size=len(widest)).batches(subject.device))
+    with following(subject.model) as passage, torch.no_grad():
+        subject.scores(batch)
+    calls = [call for call in passage().calls if call.layer.startswith(layers)]
+    most = max((call.attention.heads * call.output.shape[1] * sum(call.sizes.values()) for call in calls), default=1)
+    return replace(examples, batch_size=max(1, min(examples.batch_size, MOST_NUMBERS // most)))
 
 
 def _named(hook: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
@@ -141,5 +162,5 @@ class MeanWeights:
 
 def added(a: Tensor, b: Tensor) -> Tensor:
     """The sum of two arrays whose last axes may differ: where one of them ends, the other is alone."""
-    size = max(a.shape[-1], b.shape[-1])
-    return F.pad(a, (0, size - a.shape[-1])) + F.pad(b, (0, size - b.shape[-1]))
+    size = largest([a, b])
+    return grown(a, size) + grown(b, size)

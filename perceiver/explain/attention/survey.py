@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perceiver.attention import Attention
-from perceiver.explain.attention.intervention import added
 from perceiver.explain.attention.passage import Weighed, following, kind_of, label, numbered
 from perceiver.explain.attention.statistics import MOST, Statistics, coverage, statistics
 from perceiver.explain.examples import Examples
@@ -74,10 +73,12 @@ class LayerSurvey:
         return self._rows(lambda part: part.largest_logit.amax(1))
 
     @property
-    def dependence(self) -> Float[Tensor, " g"]:
-        """Input dependence in each group of rows, mean over heads and queries; empty where no group has two rows."""
-        found = [part.input_dependence.mean() for part in self.parts if part.input_dependence is not None]
-        return torch.stack(found) if found else torch.zeros(0)
+    def dependence(self) -> Float[Tensor, "n 2"]:
+        """Input dependence, and as much of it as weights would have that depend on nothing of a row but what it lacks; each row's share in its
+        group, mean over heads and queries. Empty where no group has two rows."""
+        pairs = [(part.input_dependence, part.by_presence) for part in self.parts]
+        found = [torch.stack([own.mean((1, 2)), fixed.mean((1, 2))], 1) for own, fixed in pairs if own is not None and fixed is not None]
+        return torch.cat(found) if found else torch.zeros(0, 2)
 
     @property
     def segments(self) -> list[str]:
@@ -91,38 +92,6 @@ class LayerSurvey:
     def share(self, segment: str) -> Float[Tensor, " n"]:
         """The share of a row's keys that are the segment's: its mass, if all were attended alike."""
         return self._rows(lambda part: _share(part, segment))
-
-    def sink(self) -> "Sink":
-        """The key that attracts most of a head's attention in the mean over all rows."""
-        received: dict[str, Tensor] = {}
-        carried: dict[str, Tensor] = {}
-        owners: dict[str, Tensor] = {}
-        for part in self.parts:
-            sizes = list(part.sizes.values())
-            for store, values in ((received, part.received.sum(0)), (carried, part.carried.sum(0)), (owners, part.valid.sum(0).float())):
-                for name, one in zip(part.sizes, values.split(sizes, -1), strict=True):
-                    store[name] = added(store[name], one) if name in store else one
-        rows = sum(len(part.valid) for part in self.parts)
-        best = max((name for name in received if received[name].shape[-1]), key=lambda name: float(received[name].max()))
-        place = int(received[best].amax(0).argmax())
-        return Sink(best, place, received[best][:, place] / rows, float(carried[best][place] / owners[best][place].clamp_min(1)))
-
-
-@dataclass(frozen=True)
-class Sink:
-    """The key that attracts most.
-
-    Attributes:
-        segment: whose token it is.
-        place: which of its tokens.
-        mass: what it gets of each head's attention, mean over all rows; rows that lack it count as nothing.
-        carried: how long what it gives is beside the mean key.
-    """
-
-    segment: str
-    place: int
-    mass: Float[Tensor, " h"]
-    carried: float
 
 
 def _share(part: Statistics, segment: str) -> Float[Tensor, " n"]:
@@ -144,6 +113,7 @@ def survey(subject: Subject, examples: Examples, twin: nn.Module | None = None) 
     for batch, count in replace(examples, batch_size=GROUP).batches(subject.device):
         with following(model) as passage, torch.no_grad():
             ask(batch)
+        subject.charge(0 if twin is None else count)
         calls = passage().calls
         if not found:
             names = numbered([label(call.layer) for call in calls])

@@ -4,13 +4,14 @@ Letters: n rows, k classes.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from perceiver.explain.calibration.measures import ACCURACY, ALL, ECE, TEMPERATURE, measures, temperature_measure
-from perceiver.explain.measure import Diagnosis, Measure, not_applicable, worst
+from perceiver.explain.measure import FREE, Diagnosis, Measure, Price, not_applicable, worst
 from perceiver.explain.modalities.coalitions import Coalitions
 from perceiver.explain.modalities.missing import patterns
 from perceiver.explain.wording import spelled
@@ -19,7 +20,7 @@ KEY, TITLE = "prediction", "Inaccurate predictions"
 Validation = tuple[Float[Tensor, "n k"], Int[Tensor, " n"]]
 
 
-def diagnose_predictions(found: Mapping[str, Coalitions], validation: Mapping[str, Validation] | None = None) -> Diagnosis:
+def diagnose_predictions(found: Mapping[str, Coalitions], validation: Mapping[str, Validation] | None = None, *, price: Price = FREE) -> Diagnosis:
     """Measures the answers to each dataset, and those to each set of modalities; asks the model nothing.
 
     The verdict is on the rows as they are. What is said of rows from which modalities were taken away stands beside it.
@@ -27,6 +28,7 @@ def diagnose_predictions(found: Mapping[str, Coalitions], validation: Mapping[st
     Args:
         found: answers by dataset.
         validation: by dataset, answers to other rows and their right classes, to fit a temperature to.
+        price: of the answers to these rows. That of all others is the price of `found`, and all that is made of the same answers has the same.
     """
     everything: list[Measure] = []
     as_they_are: list[Measure] = []
@@ -36,13 +38,21 @@ def diagnose_predictions(found: Mapping[str, Coalitions], validation: Mapping[st
             as_they_are += [not_applicable(name, mine.obstacle, of=mine.of()) for name in (*ALL, TEMPERATURE)]
             continue
         heat = temperature_measure((validation or {}).get(dataset), mine.of())
-        whole = [*measures(mine.full, mine.target, of=mine.of(), temperature=heat.value), heat]
-        parts = [measures(answers[rows], mine.target[rows], of=mine.of(*names), temperature=heat.value) for names, rows, answers in by_presence(mine)]
+        heat = heat if heat.value is None else replace(heat, price=price)
+        whole = [*_paid(measures(mine.full, mine.target, of=mine.of(), temperature=heat.value), mine.price), heat]
+        parts = [
+            _paid(measures(answers[rows], mine.target[rows], of=mine.of(*names), temperature=heat.value), mine.price)
+            for names, rows, answers in by_presence(mine)
+        ]
         as_they_are += whole
         everything += [measure for part in parts for measure in part]
         sentences.append(sentence(dataset, whole, parts))
     said = " ".join(sentences) or (f"Not applicable: {as_they_are[0].reason}." if as_they_are else "There are no rows.")
     return Diagnosis(KEY, TITLE, worst([measure.verdict for measure in as_they_are]), said, (*as_they_are, *everything))
+
+
+def _paid(made: list[Measure], price: Price) -> list[Measure]:
+    return [replace(measure, price=price) for measure in made]
 
 
 def by_presence(found: Coalitions) -> Iterator[tuple[list[str], Bool[Tensor, " n"], Float[Tensor, "n k"]]]:

@@ -47,15 +47,20 @@ def measures(
 
 
 def temperature_measure(validation: tuple[Float[Tensor, "n k"], Int[Tensor, " n"]] | None, of: Mapping[str, str]) -> Measure:
-    """The temperature of validation rows, and how sure it is.
+    """The temperature of validation rows, and how sure it is. Rows of no class that the model knows are left aside, which is said.
 
     Args:
-        validation: answers and right classes; None where there are no such rows.
+        validation: answers and right classes, -1 for a row without one; None where there are no such rows.
         of: what it is of.
     """
     if validation is None or not len(validation[1]):
         return not_applicable(TEMPERATURE, "no validation rows are given, and it must never be fitted to the rows that are reported on", of=of)
     answers, target = validation
+    known = (target >= 0) & (target < answers.shape[1])
+    aside = f"{int((~known).sum())} of {len(known)} validation rows have no class that the model knows (0 to {answers.shape[1] - 1})"
+    if not known.any():
+        return not_applicable(TEMPERATURE, f"{aside}, so there is nothing to fit it to", n=len(known), of=of)
+    answers, target = answers[known], target[known]
     value = fit_temperature(answers, target)
     together = torch.cat([answers.double(), target[:, None].double()], 1)
     interval = bootstrap(together, lambda rows: torch.tensor(fit_temperature(rows[:, :-1], rows[:, -1].long())), draws=FITS)
@@ -69,6 +74,8 @@ def temperature_measure(validation: tuple[Float[Tensor, "n k"], Int[Tensor, " n"
         said = f"not sure enough: scores had better be divided by {value:.2f}"
     else:
         said = "not distinguishable from 1: scores may stay as they are"
+    if not known.all():
+        said += f"; {aside}, and are left aside"
     return Measure(TEMPERATURE, value, len(target), interval, {"as it is": 1.0}, "ok", said, of)
 
 
@@ -127,11 +134,17 @@ def _brier(answers: Tensor, later: Tensor | None, target: Tensor, of: Mapping[st
 
 
 def _ece(name: str, answers: Tensor, later: Tensor | None, target: Tensor, of: Mapping[str, str]) -> Measure:
-    """Beside it stand accuracy and NLL, and what it would be by chance if the model were calibrated."""
+    """Beside it stand accuracy and NLL, and what it would be by chance if the model were calibrated.
+
+    Resampling adds noise to each bin, and absolute values only ever add up: draws are larger than the error itself. So the interval is that of draws
+    less their bias (Efron and Tibshirani 1993, chapter 10), from 0 on, and holds the error.
+    """
     into = equal_width if name == ECE else equal_mass
     hits, sure = right(answers, target), confidence(answers)
     value = float(calibration_error(sure, hits, into(sure)))
-    interval = bootstrap(surplus(sure, hits, into(sure)), lambda rows: rows.mean(0).abs().sum())
+    interval = bootstrap(surplus(sure, hits, into(sure)), lambda rows: rows.mean(0).abs().sum(), about=value)
+    if interval is not None:
+        interval = max(0.0, min(interval[0], value)), max(interval[1], value)
     null = error_by_chance(sure, into(sure))
     middle, low, high = torch.quantile(null, torch.tensor([0.5, 0.025, 0.975], dtype=null.dtype)).tolist()
     reference = {"calibrated": middle, "calibrated, 2.5 %": low, "calibrated, 97.5 %": high}

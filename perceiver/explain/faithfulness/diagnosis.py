@@ -4,29 +4,32 @@ An explanation passes when taking its tokens away costs more than taking as many
 taking them first is wider, too: both with intervals over rows that lie above zero. One that does not pass is no better than chance, however
 bright it shines.
 
-Letters: n rows, M tokens, k classes.
+Letters: n rows, b rows of a batch, M tokens, k classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from perceiver.explain.attention.intervention import permuted, reweighed
+from perceiver.explain.attention.gradients import STEPS, completeness_error
+from perceiver.explain.attention.intervention import held, permuted, reweighed
 from perceiver.explain.attention.passage import kind_of, label
 from perceiver.explain.examples import Examples
-from perceiver.explain.faithfulness.explanations import Explanation, explanations, passage_of
+from perceiver.explain.faithfulness.explanations import INTEGRATED, Explanation, explanations, passage_of
 from perceiver.explain.faithfulness.removal import Curves, curves, ranks
-from perceiver.explain.measure import Diagnosis, Measure, Price, Verdict, bootstrap, not_applicable, worst
+from perceiver.explain.measure import FEW_ROWS, Diagnosis, Measure, Price, Verdict, bootstrap, not_applicable, worst
 from perceiver.explain.pieces import attendable, side_by_side, tokens_of
-from perceiver.explain.subject import Subject
-from perceiver.explain.wording import listed
+from perceiver.explain.subject import Batch, Subject
+from perceiver.explain.wording import judged, listed
 
 KEY, TITLE = "faithfulness", "Lack of comprehensiveness"
 RANDOM_ORDERS = 5
 PERMUTATIONS = 10
+INCOMPLETE = 0.05  # of what all tokens add together
 FIGURES = ("comprehensiveness", "sufficiency", "deletion", "insertion")
 
 
@@ -40,6 +43,7 @@ class Outcome:
         deletion: low is good.
         insertion: high is good.
         price: what it cost.
+        incompleteness: how far what the tokens add is from what all of them add together, as a share of it; of integrated gradients alone.
     """
 
     comprehensiveness: Float[Tensor, " n"]
@@ -47,16 +51,18 @@ class Outcome:
     deletion: Float[Tensor, " n"]
     insertion: Float[Tensor, " n"]
     price: Price = Price()
+    incompleteness: Float[Tensor, " n"] | None = None
 
     @classmethod
-    def of(cls, parts: list[Curves], price: Price) -> "Outcome":
-        """From the curves of several batches."""
+    def of(cls, parts: list[Curves], price: Price, errors: list[Tensor]) -> "Outcome":
+        """From the curves of several batches, and what integrated gradients lack in each; nothing for others."""
         return cls(
             torch.cat([part.comprehensiveness for part in parts]),
             torch.cat([part.sufficiency for part in parts]),
             torch.cat([part.deletion for part in parts]),
             torch.cat([part.insertion for part in parts]),
             price,
+            torch.cat(errors) if errors else None,
         )
 
     def gain(self, random: "Outcome") -> Float[Tensor, "n 2"]:
@@ -72,10 +78,22 @@ class Trial:
     Attributes:
         explanation: that was tested.
         reasons: by dataset, why it is not shown as an explanation there; empty where it is better than random order.
+        untold: datasets whose rows are too few to tell; it is not shown there, either, but that is no fault of its own.
     """
 
     explanation: Explanation
     reasons: dict[str, str]
+    untold: set[str] = field(default_factory=set)
+
+    @property
+    def passed(self) -> list[str]:
+        """Datasets for which it is better than random order."""
+        return [dataset for dataset, reason in self.reasons.items() if not reason]
+
+    @property
+    def failed(self) -> list[str]:
+        """Datasets for which it is not."""
+        return [dataset for dataset, reason in self.reasons.items() if reason and dataset not in self.untold]
 
 
 def diagnose(subject: Subject, examples: Mapping[str, Examples], *, without: Sequence[str] = ()) -> tuple[Diagnosis, dict[str, Trial]]:
@@ -103,11 +121,13 @@ def diagnose(subject: Subject, examples: Mapping[str, Examples], *, without: Seq
             continue
         random, found = tested(subject, some, mine)
         for kind in mine:
-            reason = why_not(found[kind.name].gain(random))
-            trials.setdefault(kind.name, Trial(kind, {})).reasons[dataset] = reason
+            gain = found[kind.name].gain(random)
+            reason, trial = why_not(gain), trials.setdefault(kind.name, Trial(kind, {}))
+            trial.reasons[dataset] = reason
+            trial.untold.update([dataset] if len(gain) < FEW_ROWS else [])
             measures += _measures(of | {"explanation": kind.name}, found[kind.name], random, reason)
         measures.append(permutation(subject, some))
-    verdicts: list[Verdict] = ["warning" if any(trial.reasons.values()) else "ok" for trial in trials.values()]
+    verdicts: list[Verdict] = ["warning" if trial.failed else "ok" for trial in trials.values()]
     return Diagnosis(KEY, TITLE, worst(verdicts), sentence(list(trials.values())), tuple(measures)), trials
 
 
@@ -122,6 +142,7 @@ def tested(subject: Subject, examples: Examples, kinds: list[Explanation]) -> tu
     """Random order (the mean of several), and each explanation."""
     parts: dict[str, list[Curves]] = {kind.name: [] for kind in kinds}
     prices = dict.fromkeys(parts, Price())
+    errors: dict[str, list[Tensor]] = {kind.name: [] for kind in kinds}
     random: list[list[Curves]] = [[] for _ in range(RANDOM_ORDERS)]
     generator = torch.Generator().manual_seed(0)
     for batch, _ in examples.batches(subject.device):
@@ -137,9 +158,11 @@ def tested(subject: Subject, examples: Examples, kinds: list[Explanation]) -> tu
                 relevance = kind.explain(subject, batch, chosen)
                 missing = {name: torch.zeros(tokens.attendable(size).shape, device=valid.device) for name, tokens in segments.items()}
                 parts[kind.name] += curves(subject, batch, chosen, [ranks(side_by_side(missing | relevance), valid)])
+                if kind.name == INTEGRATED:
+                    errors[kind.name].append(completeness_error(subject, batch, partial(subject.log_odds, batch, chosen), relevance).cpu())
             prices[kind.name] = prices[kind.name] + price()
-    mean = mean_of([Outcome.of(order, Price()) for order in random])
-    return mean, {name: Outcome.of(found, prices[name]) for name, found in parts.items()}
+    mean = mean_of([Outcome.of(order, Price(), []) for order in random])
+    return mean, {name: Outcome.of(found, prices[name], errors[name]) for name, found in parts.items()}
 
 
 def mean_of(outcomes: list[Outcome]) -> Outcome:
@@ -162,23 +185,32 @@ def why_not(gain: Float[Tensor, "n 2"]) -> str:
 def _measures(of: dict[str, str], found: Outcome, random: Outcome, reason: str) -> list[Measure]:
     """Of one explanation on one dataset."""
     n = len(found.deletion)
-    made = []
+    made = [] if found.incompleteness is None else [_completeness(found.incompleteness, of, found.price)]
+    passes = f"this explanation is {reason or 'better than random order'}"
     for name in FIGURES:
         values, other = getattr(found, name), getattr(random, name)
-        made.append(
-            Measure(
-                name,
-                float(values.mean()),
-                n,
-                bootstrap(values),
-                {"random": float(other.mean())},
-                "warning" if reason else "ok",
-                f"this explanation is {reason or 'better than random order'}",
-                of,
-                found.price,
-            )
-        )
+        interval = bootstrap(values)
+        verdict, said = judged(interval, n, "warning" if reason else "ok", passes)
+        made.append(Measure(name, float(values.mean()), n, interval, {"random": float(other.mean())}, verdict, said, of, found.price))
     return made
+
+
+def _completeness(errors: Float[Tensor, " n"], of: dict[str, str], price: Price) -> Measure:
+    """Whether integrated gradients add up to what they must: the median over rows, since one whose sum is next to nothing can be off by any share."""
+    value, interval = float(errors.median()), bootstrap(errors, torch.median)
+    exact = value < INCOMPLETE
+    said = f"what the pieces add is off by {100 * value:.1f} % of the log-odds that they add together"
+    said += "" if exact else f": {STEPS} steps are too few for this model, and what it marks is not to be relied on"
+    return Measure(
+        "completeness error",
+        value,
+        len(errors),
+        interval,
+        {"exact": 0.0},
+        *judged(interval, len(errors), "ok" if exact else "warning", said),
+        of,
+        price,
+    )
 
 
 def permutation(subject: Subject, examples: Examples) -> Measure:
@@ -187,37 +219,40 @@ def permutation(subject: Subject, examples: Examples) -> Measure:
     of = {"dataset": examples.dataset}
     batch, _ = next(examples.first(1).batches(subject.device))
     layers = tuple(dict.fromkeys(call.layer for call in passage_of(subject, batch).calls if kind_of(call) == "read"))
-    generator = torch.Generator().manual_seed(0)
-    moved = []
     with subject.priced(len(examples)) as price, torch.no_grad():
-        for batch, _ in examples.batches(subject.device):
-            whole = subject.scores(batch).exp()
-            draws = []
-            for _ in range(PERMUTATIONS):
-                with reweighed(subject.model, layers, permuted(generator)):
-                    draws.append((subject.scores(batch).exp() - whole).abs().sum(1) / 2)
-            moved.append(torch.stack(draws).median(0).values.cpu())
-    values = torch.cat(moved)
+        generator, some = torch.Generator().manual_seed(0), held(subject, examples, layers)
+        try:
+            values = torch.cat([_dealt_anew(subject, batch, layers, generator) for batch, _ in some.batches(subject.device)])
+        except ValueError as error:
+            return not_applicable("attention permutation", str(error), n=len(examples), of=of)
     mean, interval = float(values.mean()), bootstrap(values)
     names = ", ".join(label(layer) for layer in layers)
     reason = f"dealing out the attention of {names} anew moves an answer by {mean:.2f} of 1"
-    verdict: Verdict = "ok" if mean > 0.1 else "warning"
-    if verdict == "warning":
+    matters = mean > 0.1
+    if not matters:
         reason += ": what it attends to hardly matters, and its picture explains nothing"
+    verdict, reason = judged(interval, len(values), "ok" if matters else "warning", reason)
     return Measure("attention permutation", mean, len(values), interval, {"unmoved": 0.0}, verdict, reason, of, price())
+
+
+def _dealt_anew(subject: Subject, batch: Batch, layers: tuple[str, ...], generator: torch.Generator) -> Float[Tensor, " b"]:
+    """How far each row's answer moves when attention is dealt out anew; the median over permutations."""
+    whole = subject.scores(batch).exp()
+    draws = []
+    for _ in range(PERMUTATIONS):
+        with reweighed(subject.model, layers, permuted(generator)):
+            draws.append((subject.scores(batch).exp() - whole).abs().sum(1) / 2)
+    return torch.stack(draws).median(0).values.cpu()
 
 
 def sentence(trials: list[Trial]) -> str:
     """What the tests found, for people."""
     if not trials:
         return "No explanation could be tested."
-    good = [trial.explanation.label for trial in trials if not any(trial.reasons.values())]
-    partly = [
-        f"{trial.explanation.label} (not for {listed([name for name, reason in trial.reasons.items() if reason])})"
-        for trial in trials
-        if any(trial.reasons.values()) and not all(trial.reasons.values())
-    ]
-    bad = [trial.explanation.label for trial in trials if all(trial.reasons.values())]
+    good = [trial.explanation.label for trial in trials if trial.passed and not trial.failed]
+    partly = [f"{trial.explanation.label} (not for {listed(trial.failed)})" for trial in trials if trial.passed and trial.failed]
+    bad = [trial.explanation.label for trial in trials if trial.failed and not trial.passed]
+    untold = list(dict.fromkeys(dataset for trial in trials for dataset in trial.reasons if dataset in trial.untold))
     told = []
     if good:
         told.append(f"These mark pieces that the answers rest on, and better than chance does: {listed(good)}.")
@@ -225,4 +260,6 @@ def sentence(trials: list[Trial]) -> str:
         told.append(f"These do for some questions alone: {listed(partly)}.")
     if bad:
         told.append(f"These are no better than marks at random, and are not shown as explanations: {listed(bad)}.")
+    if untold:
+        told.append(f"Rows of {listed(untold)} are too few to tell any from marks at random, and none is shown there: it takes {FEW_ROWS}.")
     return " ".join(told)

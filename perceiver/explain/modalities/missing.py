@@ -60,7 +60,7 @@ def area(curves: Float[Tensor, "n r"]) -> Float[Tensor, " n"]:
 def measures(found: Coalitions) -> list[Measure]:
     """The area for each modality that goes missing, and for each set of them that do, over the rows that have any of them.
 
-    Nothing is asked beyond `found`.
+    Nothing is asked beyond `found`, whose price they have, as all that is made of the same answers.
 
     Args:
         found: answers of every set.
@@ -95,7 +95,7 @@ def _area(found: Coalitions, values: Mapping[Coalition, Float[Tensor, " n"]], na
     if below:
         said += ", which is less than the same answers get under shuffled labels: the model is misled when something is missing"
     verdict: Verdict = "warning" if below else "ok"
-    return Measure(AREA, value, count, interval, reference, verdict, few(count) if interval is None else said, found.of(*names))
+    return Measure(AREA, value, count, interval, reference, verdict, few(count) if interval is None else said, found.of(*names), found.price)
 
 
 def _go(names: tuple[str, ...]) -> str:

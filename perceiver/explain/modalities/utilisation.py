@@ -18,6 +18,7 @@ from torch import Tensor
 from perceiver.explain.examples import Examples, answers
 from perceiver.explain.measure import Measure, Price, Verdict, bootstrap, not_applicable
 from perceiver.explain.modalities.coalitions import Coalitions
+from perceiver.explain.padding import grown
 from perceiver.explain.pieces import Segments, changed, tokens_of
 from perceiver.explain.right import majority, right
 from perceiver.explain.subject import Subject
@@ -41,17 +42,14 @@ class MeanFeatures:
             mask = torch.ones(tokens.features.shape[:2], dtype=torch.bool, device=tokens.features.device)
         total = tokens.features.double().masked_fill(~mask[..., None], 0).sum(0).cpu()
         places = max(len(total), len(self.total))
-        self.total = _grown(self.total.reshape(-1, total.shape[1]), places) + _grown(total, places)
-        self.count = _grown(self.count[:, None], places)[:, 0] + _grown(mask.double().sum(0).cpu()[:, None], places)[:, 0]
+        size = (places, total.shape[1])
+        self.total = grown(self.total.reshape(-1, total.shape[1]), size) + grown(total, size)
+        self.count = grown(self.count, (places,)) + grown(mask.double().sum(0).cpu(), (places,))
 
     def instead(self, tokens: Tokens) -> Tokens:
         """The same tokens with mean features."""
         mean = (self.total / self.count.clamp_min(1)[:, None])[: tokens.features.shape[1]].to(tokens.features)
         return replace(tokens, features=mean.expand_as(tokens.features))
-
-
-def _grown(values: Float[Tensor, "m c"], places: int) -> Float[Tensor, "p c"]:
-    return torch.cat([values, values.new_zeros(places - len(values), values.shape[1])])
 
 
 def mean_features(subject: Subject, examples: Examples, modality: str) -> MeanFeatures:
@@ -100,7 +98,7 @@ def measures(subject: Subject, examples: Examples, found: Coalitions) -> list[Me
         after[name][rows] = right(answer, found.target[rows])
         result.append(_rate(found, name, after[name], price()))
     if len(after) == len(found.players) == 2:
-        result.append(_imbalance(found, after))
+        result.append(_imbalance(found, after, sum((one.price for one in result), Price())))
     return result + found.kept_measures(RATE)
 
 
@@ -129,7 +127,7 @@ def _rate(found: Coalitions, name: str, after: Float[Tensor, " n"], price: Price
     return Measure(RATE, value, count, interval, reference, verdict, few(count) if interval is None else said, found.of(name), price)
 
 
-def _imbalance(found: Coalitions, after: dict[str, Tensor]) -> Measure:
+def _imbalance(found: Coalitions, after: dict[str, Tensor], price: Price) -> Measure:
     """d = u(a | b) - u(b | a), from -1 to 1, over the rows that have both."""
     a, b = found.players
     both: Bool[Tensor, " n"] = found.present[a] & found.present[b]
@@ -151,4 +149,4 @@ def _imbalance(found: Coalitions, after: dict[str, Tensor]) -> Measure:
     elif side(interval) == 0:
         said = f"{UNSURE}: the model does not lean on one of them more than on the other"
     verdict: Verdict = "warning" if side(interval) != 0 and unused else "ok"
-    return Measure(IMBALANCE, float(difference(triple)), count, interval, {"balanced": 0.0}, verdict, said, of)
+    return Measure(IMBALANCE, float(difference(triple)), count, interval, {"balanced": 0.0}, verdict, said, of, price)
