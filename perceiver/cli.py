@@ -14,8 +14,8 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from perceiver.commands import COMMANDS
-from perceiver.explained import is_explained
 from perceiver.guards import EXIT_PREEMPTED, Preempted
+from perceiver.guards.explained import is_explained
 from perceiver.lightning_cli import PerceiverCLI
 from perceiver.reason import reason
 

@@ -33,7 +33,6 @@ MAY_IMPORT = {
     "description": set(),
     "rest": set(),
     "ranks": set(),
-    "explained": set(),
     "out_of_memory": set(),
     "checkpoints": set(),
     "weights": set(),
@@ -118,6 +117,7 @@ MAY_IMPORT = {
         "cost",
         "data",
         "description",
+        "ranks",
         "rest",
         "soft_weights",
         "softmax",
@@ -126,13 +126,13 @@ MAY_IMPORT = {
         "run_folder",
     },
     "resume": {"checkpoints", "ranks", "run_log"},
-    "guards": {"adapters", "cost", "data", "explained", "out_of_memory", "resume", "rest"},
+    "guards": {"adapters", "cost", "data", "out_of_memory", "resume", "rest"},
     "run_log": {"run_folder"},
     "lightning_cli": {"attention", "checkpoints", "explain", "fixed_attention", "guards", "resume", "run_folder", "run_log"},
     "reason": {"pretrained"},
     "recipe": {"lightning_cli", "reason"},
     "commands": {"checkpoints", "cost", "explain", "model_folder", "pretrained", "recipe", "run_folder", "weights"},
-    "cli": {"commands", "explained", "guards", "lightning_cli", "reason"},
+    "cli": {"commands", "guards", "lightning_cli", "reason"},
 }
 
 

@@ -21,6 +21,7 @@ from perceiver.explain.samples import samples
 from perceiver.explain.subject import Subject
 from perceiver.explain.table import by_dataset, names_of, remarks, tables
 from perceiver.explain.views import Plain, view_of
+from perceiver.ranks import from_all_ranks
 from perceiver.run_folder import RunFolder
 from perceiver.soft_weights import record_mass
 
@@ -157,10 +158,7 @@ class ModalityReport(Callback):
 
     def _of_all_ranks(self) -> tuple[dict[str, float], dict[str, float]]:
         """Means and numbers of rows of all ranks together."""
-        parts: list[Any] = [(dict(self.sums), dict(self.counts), self.told)]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            mine, parts = parts[0], [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(parts, mine)
+        parts = from_all_ranks((dict(self.sums), dict(self.counts), self.told))
         keys = sorted({key for _, _, told in parts for key in told})
         sums, counts = ({key: sum(part[which].get(key, 0.0) for part in parts) for key in keys} for which in (0, 1))
         rows = {key: count for key, count in counts.items() if key.startswith("test/rows/")}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from perceiver.adapters.presence import row_count, some_rows
 from perceiver.cost.measure import activation_bytes
-from perceiver.explained import explain
+from perceiver.guards.explained import explain
 from perceiver.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from perceiver.data.mixture.loader import WorkerLost, shortened
-from perceiver.explained import explain
+from perceiver.guards.explained import explain
 
 
 class NameLostRows(Callback):

@@ -11,8 +11,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch.utils.data import DataLoader
 
 from perceiver import cli
-from perceiver.explained import explain, is_explained
 from perceiver.guards import ExplainOutOfMemory, SaveWhenPreempted
+from perceiver.guards.explained import explain, is_explained
 from perceiver.resume import WholeCheckpoints
 from perceiver.tasks import Autoencoding, Classification, MicroBatches
 from tests.pretrained.test_published import ours, reference

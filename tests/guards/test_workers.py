@@ -6,8 +6,8 @@ from lightning.pytorch.callbacks import Callback
 from test_non_finite import Named, trained
 
 from perceiver.data.mixture.loader import WorkerLost
-from perceiver.explained import is_explained
 from perceiver.guards import NameLostRows
+from perceiver.guards.explained import is_explained
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
