@@ -8,6 +8,7 @@ Prints medians, and the share of the time that looks take at `every_n_steps` 100
 import argparse
 import copy
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -55,7 +56,7 @@ def measured(recipe: Path, turns: int) -> tuple[float, float]:
         before = copy.deepcopy(task.state_dict())
         started = time.perf_counter()
         gradient_norms(task.model.inputs)
-        look(task, batch)
+        look(task, batch, nullcontext())
         looks.append(time.perf_counter() - started)
         if any(not torch.equal(value, before[name]) for name, value in task.state_dict().items()):
             raise SystemExit("a look has changed the model")
