@@ -90,6 +90,7 @@ def test_a_fit_leaves_config_logs_results_checkpoints_table_and_report(fitted):
         assert checkpoints.read(fitted / "checkpoints" / f"{name}.ckpt")["global_step"] in (2, 4)
 
 
+@pytest.mark.slow
 def test_a_test_leaves_the_config_alone_and_the_config_trains_the_same_again(fitted, tmp_path):
     config = (fitted / "config.yaml").read_text()
     assert perceiver_command("test", fitted, "--ckpt_path", str(fitted / "checkpoints/best.ckpt")) == 0
@@ -124,6 +125,7 @@ def test_a_second_run_moves_the_first_aside_and_another_seed_gives_other_losses(
 STRATEGY = {"class_path": "lightning.pytorch.strategies.SingleDeviceStrategy", "init_args": {"device": "cpu"}}  # each trainer needs its own
 
 
+@pytest.mark.slow
 def test_a_control_is_trained_with_all_that_the_trainer_is_told_but_callbacks_and_loggers(tmp_path, monkeypatch):
     made: list[Trainer] = []
 

@@ -56,13 +56,8 @@ def whole(tmp_path_factory) -> Path:
 
 
 # Kills in the middle of an epoch of 7 steps, in the step after an epoch's end, and in the last but one; checkpoints every 3 steps.
-@pytest.mark.parametrize(
-    "workers",
-    [
-        pytest.param((0, 0, 2, 0), id="none, none, two, no workers"),
-        pytest.param((2, 0, 2, 2), id="two, none, two, two workers", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [(0, 0, 2, 0), (2, 0, 2, 2)], ids=["none, none, two, no workers", "two, none, two, two workers"])
 def test_a_run_that_is_killed_three_times_and_moved_is_the_run_that_was_left_alone(whole, tmp_path, workers):
     folder = tmp_path / "run"
     for part, (kill, number) in enumerate(zip((5, 8, 15), workers[:3], strict=True)):
@@ -80,6 +75,7 @@ def test_a_run_that_is_killed_three_times_and_moved_is_the_run_that_was_left_alo
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_another_mixture_is_not_resumed_but_refused_with_what_changed(whole, tmp_path):
     refused = fit(tmp_path / "run", *resume(whole), "--data.init_args.batch_size=9")
     assert refused.returncode == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # processes of their own
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 11
 

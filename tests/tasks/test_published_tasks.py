@@ -66,7 +66,7 @@ def fit(task, batch, tmp_path, steps):
     return before, after
 
 
-@pytest.mark.parametrize("case", TASKS)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case == "multimodal" else case for case in TASKS])
 def test_each_published_model_learns_what_it_sees(case, tmp_path):
     torch.manual_seed(0)
     make, batch, figure = TASKS[case]
