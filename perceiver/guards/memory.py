@@ -132,11 +132,7 @@ def advised(needed: MemoryNeeded, task: Any, batch: Mapping[str, Tensor], traine
         return f"A batch of {needed.estimate} rows on each of {trainer.world_size} ranks should fit: make it smaller, {instead}"
     missing = 0 if any(optimizer_bytes(one) for one in trainer.optimizers) else needed.optimizer
     rows = needed.estimate
-    while (
-        rows
-        and trainer.world_size == 1
-        and not goes_through(task, batch, rows, missing + needed.gradients, trainer.precision_plugin.forward_context())
-    ):
+    while rows and not goes_through(task, batch, rows, missing + needed.gradients, trainer.precision_plugin.forward_context()):
         rows = int(SMALLER * rows)
     if not rows:
         return "Not even one row fits: make the inputs or the model smaller"

@@ -63,3 +63,17 @@ def test_a_task_imports_nothing_that_its_checkpoint_names_in_whatever_form(tmp_p
     with pytest.raises(ValueError, match=f"^{key}.* names 'antigravity.Any'"):
         Classification.load_from_checkpoint(tmp_path / "a.ckpt")
     assert "antigravity" not in sys.modules
+
+
+def test_what_has_no_end_is_refused_and_devices_are_not_read(tmp_path):
+    (tmp_path / "itself").write_text(f"model: {tmp_path / 'itself'}")
+    (tmp_path / "long").write_text("a" * 1_000_001)
+    for value, told in (
+        (str(tmp_path / "itself"), "nested too deeply"),
+        ("[" * 5_000, "nested too deeply"),
+        ("[&a [x, x], [*a, *a]]", "YAML with aliases"),
+        (str(tmp_path / "long"), "a text of more than 1,000,000 bytes"),
+    ):
+        with pytest.raises(ValueError, match=f"^model.* in this checkpoint .*{told}"):
+            check_names(value, "model")
+    check_names("/dev/zero", "model")
